@@ -1,0 +1,50 @@
+import pytest
+
+from tuning.builder import DrawConfig
+from tuning.scoring import abstains, dev_cases, score_answers, token_f1
+
+ABSTAIN = "I could not find this in the knowledge base."
+
+
+@pytest.fixture
+def cases(rows, tokenizer):
+    return dev_cases(rows[:3], tokenizer, DrawConfig(), seed=0)
+
+
+def test_dev_cases_ask_a_grounded_row_with_and_without_gold(cases):
+    assert [case.drawn.kind for case in cases] == ["grounded", "style", "abstain", "abstain"]
+
+
+def test_right_answers_score_one_everywhere(cases):
+    scores = score_answers(cases, [case.drawn.target for case in cases])
+    assert scores["composite"] == 1.0
+    assert scores["grounded_em"] == scores["citation"] == scores["abstention"] == 1.0
+
+
+def test_a_wrong_citation_costs_the_citation_score_only(cases):
+    answers = [case.drawn.target for case in cases]
+    answers[0] = "0 euros [9]"
+    scores = score_answers(cases, answers)
+    assert (scores["citation"], scores["grounded_f1"]) == (0.0, 1.0)
+    assert scores["composite"] < 1.0
+
+
+def test_abstaining_always_is_no_way_to_score(cases):
+    scores = score_answers(cases, [ABSTAIN] * len(cases))
+    assert scores["abstention"] == 1.0
+    assert scores["answered"] == scores["grounded_f1"] == 0.0
+
+
+def test_parts_without_cases_are_absent(cases):
+    scores = score_answers(cases[1:2], ["Hello, how can I help?"])
+    assert scores == {"style_em": 1.0, "style_f1": 1.0, "composite": 1.0}
+
+
+def test_token_f1_by_hand():
+    assert token_f1("the 30 days", "30 working days") == pytest.approx(0.8)
+    assert token_f1("", "x") == 0.0
+
+
+def test_a_use_case_may_append_to_the_abstention():
+    assert abstains(ABSTAIN + " Call us.")
+    assert not abstains("30 days [1]")

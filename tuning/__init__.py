@@ -1,0 +1,1 @@
+"""Examples in, a verified adapter directory out; knows transformers, peft and trl."""

@@ -1,0 +1,74 @@
+"""What a run ran on: device, memory, versions."""
+
+import hashlib
+import importlib.metadata
+import platform
+import resource
+from pathlib import Path
+
+from tuning.errors import TuneConfigError
+
+_RECORDED = ("tandem", "torch", "transformers", "peft", "trl")
+
+
+def resolve_device(device: str) -> str:
+    """Turn "auto" into the device there is.
+
+    Raises:
+        TuneConfigError: If a GPU is asked for and none is there.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if available else "cpu"
+    if device == "cuda" and not available:
+        raise TuneConfigError("device='cuda', but no GPU is available; choose 'auto' or 'cpu'")
+    return device
+
+
+def describe_hardware() -> str:
+    """The GPU's name, or the processor's with its thread count."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    return f"{_processor()}, {torch.get_num_threads()} threads"
+
+
+def peak_memory_bytes() -> int:
+    """Most GPU memory allocated, or on a CPU the process's largest resident size."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def code_versions() -> dict[str, str]:
+    """Versions of the libraries that decide the result, and a digest of this package's code."""
+    versions = {"python": platform.python_version(), "code": code_digest()}
+    for name in _RECORDED:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def code_digest() -> str:
+    """Short SHA-256 over the source of this package."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

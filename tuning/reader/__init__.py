@@ -1,0 +1,1 @@
+"""Training rows for the reader adapter, from hand-written passage templates."""
