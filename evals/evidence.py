@@ -1,0 +1,229 @@
+"""The bounds a decision rests on: one per arm and constraint, one per pair of arms.
+
+Half of alpha goes to the constraints and half to the pairs, each shared equally (Bonferroni), so
+that all bounds hold together with probability 1 - alpha.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+
+from evals.decision_spec import Constraint, DecisionSpec
+from evals.errors import DecisionError
+from evals.metrics.score import METRICS
+from evals.scoring import LATENCY, ScoreTable
+from evals.statistics.clustered import paired_bounds
+from evals.statistics.intervals import Floats, Ints, cluster_influences
+from evals.statistics.rates import effective_n, rate_bounds
+
+Verdict = Literal["pass", "fail", "not shown"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConstraintVerdict:
+    """Whether an arm keeps a limit, by one-sided bounds at `alpha` each.
+
+    For latency the three numbers are the share of answers over the limit. `n_effective` counts
+    independent values.
+    """
+
+    arm: str
+    constraint: Constraint
+    verdict: Verdict
+    estimate: float | None
+    low: float
+    high: float
+    n: int
+    n_effective: float
+    alpha: float
+
+
+@dataclass(frozen=True, slots=True)
+class PairBound:
+    """Bounds of quality(b) - quality(a), two-sided at `alpha`; a is the cheaper arm.
+
+    Attributes:
+        sd: standard deviation between clusters, for sample sizes.
+    """
+
+    a: str
+    b: str
+    estimate: float | None
+    low: float
+    high: float
+    n: int
+    clusters: int
+    sd: float
+    alpha: float
+    note: str
+
+    def gain(self, arm: str) -> tuple[float, float]:
+        """Give the bounds of how much better `arm` is than the other one of the pair."""
+        return (self.low, self.high) if arm == self.b else (-self.high, -self.low)
+
+    def estimated_gain(self, arm: str) -> float:
+        """Give the estimate of how much better `arm` is, 0 when nothing is known."""
+        estimate = self.estimate or 0.0
+        return estimate if arm == self.b else -estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Everything the rules of a decision look at. Arms are sorted cheapest first."""
+
+    arms: tuple[str, ...]
+    means: tuple[float | None, ...]
+    unscored: tuple[int, ...]
+    samples: int
+    clusters: int
+    verdicts: tuple[ConstraintVerdict, ...]
+    pairs: tuple[PairBound, ...]
+
+    def pair(self, x: str, y: str) -> PairBound:
+        """Give the bound of two arms, whichever is named first."""
+        return next(pair for pair in self.pairs if {pair.a, pair.b} == {x, y})
+
+    def mean(self, arm: str) -> float | None:
+        """Give the mean primary score of an arm."""
+        return self.means[self.arms.index(arm)]
+
+    def verdicts_of(self, arm: str) -> tuple[ConstraintVerdict, ...]:
+        """Give the verdicts of one arm."""
+        return tuple(verdict for verdict in self.verdicts if verdict.arm == arm)
+
+
+def gather_evidence(table: ScoreTable, spec: DecisionSpec) -> Evidence:
+    """Compute all bounds of a score table under a spec.
+
+    Raises:
+        DecisionError: if there is no candidate, or one that the cost order does not name.
+    """
+    arms = tuple(arm for arm in spec.cost_order if arm in table.candidates)
+    strangers = [arm for arm in table.candidates if arm not in arms]
+    if strangers:
+        raise DecisionError(
+            f"arm {strangers[0]!r} is not in the cost order {', '.join(spec.cost_order)}"
+        )
+    if not arms:
+        raise DecisionError("there is no arm to choose from, only baselines")
+    columns = [table.scored(arm, spec.primary)[0] for arm in arms]
+    return Evidence(
+        arms=arms,
+        means=tuple(float(column.mean()) if len(column) else None for column in columns),
+        unscored=tuple(len(table.sample_ids) - len(column) for column in columns),
+        samples=len(table.sample_ids),
+        clusters=len(np.unique(table.clusters)),
+        verdicts=constraint_verdicts(table, arms, spec),
+        pairs=_pair_bounds(table, arms, spec),
+    )
+
+
+def constraint_verdicts(
+    table: ScoreTable, arms: tuple[str, ...], spec: DecisionSpec
+) -> tuple[ConstraintVerdict, ...]:
+    """Judge every arm by every constraint of the spec."""
+    if not spec.constraints:
+        return ()
+    alpha = spec.alpha / spec.looks / (2 if len(arms) > 1 else 1)
+    each = alpha / (len(arms) * len(spec.constraints))
+    return tuple(
+        judge(table, arm, constraint, spec.slack, each)
+        for arm in arms
+        for constraint in spec.constraints
+    )
+
+
+def judge(
+    table: ScoreTable, arm: str, constraint: Constraint, slack: float, alpha: float
+) -> ConstraintVerdict:
+    """Judge one arm by one constraint: fail beyond the limit, pass within limit and slack."""
+    values, clusters = table.scored(arm, constraint.metric)
+    limit = constraint.limit
+    bounds: Callable[[Floats, Ints, float], tuple[float, float]] = rate_bounds
+    if constraint.quantile is not None:
+        values, limit = (values > constraint.limit).astype(np.float64), 1 - constraint.quantile
+    elif METRICS[constraint.metric].kind == "graded":
+        bounds = _graded_bounds
+    if len(values) == 0:
+        return ConstraintVerdict(arm, constraint, "not shown", None, 0.0, 1.0, 0, 0.0, alpha)
+    low, high = bounds(values, clusters, alpha)
+    if constraint.sense == "at_most":
+        failed, passed = low > limit, high <= limit + slack
+    else:
+        failed, passed = high < limit, low >= limit - slack
+    verdict: Verdict = "fail" if failed else "pass" if passed else "not shown"
+    size = effective_n(values, clusters, alpha)
+    return ConstraintVerdict(
+        arm, constraint, verdict, float(values.mean()), low, high, len(values), size, alpha
+    )
+
+
+def _graded_bounds(values: Floats, clusters: Ints, alpha: float) -> tuple[float, float]:
+    interval = paired_bounds(values, clusters, 2 * alpha, support=(0.0, 1.0))
+    return (
+        0.0 if interval.low is None else interval.low,
+        1.0 if interval.high is None else interval.high,
+    )
+
+
+def _pair_bounds(
+    table: ScoreTable, arms: tuple[str, ...], spec: DecisionSpec
+) -> tuple[PairBound, ...]:
+    pairs = list(combinations(arms, 2))
+    if not pairs:
+        return ()
+    alpha = spec.alpha / spec.looks / (2 if spec.constraints else 1) / len(pairs)
+    return tuple(pair_bound(table, a, b, spec.primary, alpha) for a, b in pairs)
+
+
+def pair_bound(table: ScoreTable, a: str, b: str, metric: str, alpha: float) -> PairBound:
+    """Bound quality(b) - quality(a) on the samples both were scored on, two-sided at `alpha`."""
+    first, second, clusters = table.paired(a, b, metric)
+    interval = paired_bounds(second - first, clusters, alpha)
+    if interval.estimate is None or interval.low is None or interval.high is None:
+        return PairBound(
+            a,
+            b,
+            interval.estimate,
+            -1.0,
+            1.0,
+            interval.n,
+            interval.clusters,
+            0.0,
+            alpha,
+            interval.note,
+        )
+    sd = float(cluster_influences(second - first, clusters).std(ddof=1))
+    return PairBound(
+        a,
+        b,
+        interval.estimate,
+        interval.low,
+        interval.high,
+        interval.n,
+        interval.clusters,
+        sd,
+        alpha,
+        interval.note,
+    )
+
+
+def latency_limit_that_passes(
+    table: ScoreTable, verdict: ConstraintVerdict, slack: float
+) -> float | None:
+    """Give the smallest measured latency that would pass as the limit, None if there is none."""
+    values, clusters = table.scored(verdict.arm, LATENCY)
+    allowed = 1 - (verdict.constraint.quantile or 0.0) + slack
+    ordered = np.unique(values)
+    low, high = 0, len(ordered)
+    while low < high:  # the share over the limit falls as the limit rises
+        middle = (low + high) // 2
+        over = (values > ordered[middle]).astype(np.float64)
+        if rate_bounds(over, clusters, verdict.alpha)[1] <= allowed:
+            high = middle
+        else:
+            low = middle + 1
+    return float(ordered[low]) if low < len(ordered) else None

@@ -1,0 +1,124 @@
+"""Why a decision came out as it did, in plain sentences, and what to be careful about."""
+
+from evals.decision_spec import DecisionSpec
+from evals.evaluation import Evaluation
+from evals.evidence import Evidence, pair_bound
+from evals.metrics.score import METRICS
+from evals.relaxation import Relaxation
+from evals.rules import Outcome
+from evals.sample_size import MoreNeeded
+from evals.sentences import pair_sentence, share, verdict_sentence
+from evals.statistics.power import mde
+
+_FEW_CLUSTERS = 20
+
+
+def headline(
+    evidence: Evidence,
+    spec: DecisionSpec,
+    outcome: Outcome,
+    more: MoreNeeded | None,
+    default: str | None,
+) -> str:
+    """Give the decision in one sentence."""
+    arm = outcome.choice
+    if outcome.status == "WINNER":
+        mean = evidence.mean(arm or "") or 0.0
+        score = f"{METRICS[spec.primary].label} {mean:.3f}"
+        if len(evidence.arms) == 1:
+            return f"Serve {arm} ({score}): it was the only candidate and keeps every limit."
+        return f"Serve {arm} ({score}): it is shown to be the best arm that keeps the limits."
+    if outcome.status == "CHEAPEST":
+        others = [other for other in outcome.survivors if other != arm]
+        return (
+            f"Serve {arm}: it is the cheapest arm, and {_list(others)} "
+            f"cannot be better by {spec.margin:g} or more."
+        )
+    if outcome.status == "INFEASIBLE":
+        return "No arm keeps the limits; none is chosen."
+    count = (
+        "more questions alone will hardly decide it"
+        if more is None
+        else f"about {more.samples} more questions ({more.answers} answers) are needed"
+    )
+    return f"Undecided between {_list(outcome.survivors)}: {count}. Serve {default} meanwhile."
+
+
+def reasons(
+    evidence: Evidence, spec: DecisionSpec, outcome: Outcome, relaxation: Relaxation | None
+) -> tuple[str, ...]:
+    """Give the steps from the bounds to the outcome."""
+    lines = [
+        f"{len(evidence.arms)} arms answered {evidence.samples} questions "
+        f"({evidence.clusters} independent clusters)."
+    ]
+    lines += [f"{rejection.arm} is dropped. {rejection.sentence}" for rejection in outcome.rejected]
+    if relaxation is not None:
+        return (*lines, relaxation.sentence)
+    for arm in outcome.survivors:
+        lines += [
+            verdict_sentence(verdict, spec.slack)
+            for verdict in evidence.verdicts_of(arm)
+            if verdict.verdict == "not shown"
+        ]
+    lines += [
+        pair_sentence(pair, spec)
+        for pair in evidence.pairs
+        if pair.a in outcome.survivors and pair.b in outcome.survivors
+    ]
+    if outcome.status == "UNDECIDED" and evidence.clusters < spec.min_clusters:
+        lines.append(
+            f"{evidence.clusters} independent clusters are too few for a claim about quality; "
+            f"{spec.min_clusters} are the least."
+        )
+    elif outcome.status == "UNDECIDED" and not outcome.certified:
+        lines.append("No surviving arm is shown to keep every limit.")
+    if outcome.choice is not None and spec.constraints:
+        lines.append(f"{outcome.choice} is shown to keep every limit (slack {share(spec.slack)}).")
+    return tuple(lines)
+
+
+def warnings(
+    evaluation: Evaluation, evidence: Evidence, spec: DecisionSpec, outcome: Outcome
+) -> tuple[str, ...]:
+    """Name what limits the decision's reach."""
+    lines = []
+    if evidence.clusters < _FEW_CLUSTERS:
+        lines.append(f"Only {evidence.clusters} independent clusters: the effective n is that.")
+    largest = evaluation.audit.largest_cluster_share
+    if evidence.clusters > 1 and largest > 0.5:
+        lines.append(f"One cluster holds {share(largest)} of the questions.")
+    for arm, unscored in zip(evidence.arms, evidence.unscored, strict=True):
+        if unscored:
+            lines.append(f"{unscored} answers of {arm} could not be scored and are left out.")
+    widest = max(
+        (
+            smallest
+            for pair in evidence.pairs
+            if {pair.a, pair.b} <= set(outcome.survivors)
+            and (smallest := mde(pair.sd, pair.clusters, alpha=pair.alpha)) is not None
+        ),
+        default=None,
+    )
+    if widest is not None and spec.margin < widest / 2:
+        lines.append(
+            f"The margin {spec.margin:g} is less than half of {widest:.3f}, the smallest "
+            "difference these questions would probably show between the surviving arms."
+        )
+    lines += _baseline_warnings(evaluation, spec, outcome.choice)
+    return tuple(lines)
+
+
+def _baseline_warnings(evaluation: Evaluation, spec: DecisionSpec, choice: str | None) -> list[str]:
+    if choice is None:
+        return []
+    names = sorted(evaluation.table.baselines)
+    return [
+        f"{choice} is not shown to beat the baseline {name}."
+        for name in names
+        if pair_bound(evaluation.table, name, choice, spec.primary, spec.alpha).low <= 0
+    ]
+
+
+def _list(arms: tuple[str, ...] | list[str]) -> str:
+    return arms[0] if len(arms) == 1 else f"{', '.join(arms[:-1])} and {arms[-1]}"

@@ -1,0 +1,1 @@
+"""Metrics of single answers; every one returns a `Score`, and unscorable is never 0."""

@@ -1,0 +1,1 @@
+"""Intervals, tests and sample sizes for scores of dependent samples; numpy and scipy only."""
