@@ -1,0 +1,1 @@
+"""Answers: retrieve, pack, prompt, generate, ground, record."""

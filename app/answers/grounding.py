@@ -1,0 +1,90 @@
+"""Check an answer against its passages: citations, quotes, values, abstention."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from evals.metrics.values import unsupported_values
+from retrieval.context import Passage
+from tuning.prompt import DEFAULT_ABSTAIN
+
+_MARKER = re.compile(r"\s?\[(\d{1,3})\]")
+_SENTENCE = re.compile(r"[^.!?\n]+(?:[.!?]+(?=\s|$)|\n|$)|[^\n]+")
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A cited passage and the span of it that supports the answer, in document characters."""
+
+    passage: Passage
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grounding:
+    """`text` without markers that point nowhere; `grounded` is None where nothing was cited."""
+
+    text: str
+    abstained: bool
+    quotes: tuple[Quote, ...]
+    grounded: bool | None
+    unsupported: tuple[str, ...]
+
+
+def ground(text: str, question: str, passages: tuple[Passage, ...], abstain: str) -> Grounding:
+    """Parse citations and check every value of the answer against the passages it cites."""
+    text = text.strip()
+    if is_abstention(text, abstain):
+        return Grounding(_MARKER.sub("", text), True, (), None, ())
+    known = {passage.number: passage for passage in passages}
+    cited = [int(number) for number in _MARKER.findall(text)]
+    text = _MARKER.sub(lambda m: m.group(0) if int(m.group(1)) in known else "", text).strip()
+    numbers = list(dict.fromkeys(number for number in cited if number in known))
+    plain = _MARKER.sub("", text)
+    quotes = tuple(_quote(known[number], plain, question) for number in numbers)
+    if not quotes:
+        return Grounding(text, False, (), None, ())
+    evidence = [quote.passage.text for quote in quotes]
+    unsupported = tuple(value.surface for value in unsupported_values(plain, evidence))
+    return Grounding(text, False, quotes, not unsupported, unsupported)
+
+
+def is_abstention(text: str, abstain: str) -> bool:
+    """Whether the answer is the use case's (or the default) abstention sentence."""
+    said = _plain(text)
+    return any(said.startswith(_plain(s)) for s in (abstain, DEFAULT_ABSTAIN))
+
+
+def without_markers(text: str) -> str:
+    """The answer as people read it aloud."""
+    return _MARKER.sub("", text).strip()
+
+
+def _plain(text: str) -> str:
+    return " ".join(_WORD.findall(text.lower()))
+
+
+def _quote(passage: Passage, answer: str, question: str) -> Quote:
+    """The sentence of the chunk that shares most with the answer, then with the question."""
+    body = passage.hit.text
+    wanted, asked = set(_WORD.findall(answer.lower())), set(_WORD.findall(question.lower()))
+    best = (-1.0, 0, len(body))
+    for match in _SENTENCE.finditer(body):
+        words = set(_WORD.findall(match.group().lower()))
+        if not words:
+            continue
+        score = len(words & wanted) + 0.3 * len(words & asked) - 0.01 * len(words)
+        if score > best[0]:
+            best = (score, match.start(), match.end())
+    _, start, end = best
+    text = body[start:end]
+    start += len(text) - len(text.lstrip())
+    text = text.strip()
+    # A table chunk repeats its header in front of its own span; offsets count from the span.
+    lead = len(body) - (passage.hit.end_char - passage.hit.start_char)
+    offset = passage.hit.start_char + max(0, start - max(0, lead))
+    return Quote(passage, text, offset, offset + len(text))

@@ -1,0 +1,101 @@
+"""Values of the answer pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.engines.types import AdapterRef
+from retrieval.context import Passage
+from retrieval.types import WorkspaceId
+from tuning.prompt import Message
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRequest:
+    """A question to a use case. `arm` and `adapter` override what the use case serves with.
+
+    `system` is the client's own system text, put after the use case's.
+    `without_documents` are external ids that retrieval leaves out: evaluations use it to ask what
+    happens when the supporting document is gone.
+    """
+
+    workspace_id: WorkspaceId
+    use_case: str
+    question: str
+    history: tuple[Message, ...] = ()
+    system: str = ""
+    arm: str | None = None
+    adapter: str | None = None
+    max_tokens: int | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    asked_by: str = ""
+    record: bool = True
+    without_documents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What serves one request, read once from SQL so that it cannot change midway."""
+
+    use_case_id: str
+    use_case: str
+    arm: str
+    knowledge_base_ids: tuple[str, ...]
+    system_prompt: str
+    abstain_sentence: str
+    adapter: AdapterRef | None
+    adapter_id: str | None
+    adapter_name: str | None
+
+    @property
+    def with_context(self) -> bool:
+        """Whether passages go before the model."""
+        return self.arm in ("rag", "hybrid")
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A passage the answer points to, with the sentence that supports it.
+
+    `quote_start`/`quote_end` are characters of the document version's text.
+    """
+
+    number: int
+    document: str
+    document_id: str
+    version_id: str
+    version: int
+    chunk_id: str
+    title: str
+    heading: str
+    page: int | None
+    quote: str
+    quote_start: int
+    quote_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerResult:
+    """A finished answer with everything that determined it. Times in seconds."""
+
+    id: str
+    use_case: str
+    arm: str
+    question: str
+    text: str
+    abstained: bool
+    grounded: bool | None
+    citations: tuple[Citation, ...]
+    passages: tuple[Passage, ...]
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    timings: dict[str, float]
+    identity: dict[str, Any]
+    identity_sha256: str
+    adapter_id: str | None
+    unsupported: tuple[str, ...] = field(default=())

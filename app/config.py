@@ -1,0 +1,68 @@
+"""Settings: the only file that reads the environment (`TANDEM_*`, or a `.env` file)."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Everything an operator may change. Passed down as values; libraries never see it."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TANDEM_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    home: Path = Field(Path(".tandem"), description="data directory")
+    database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in home")
+    jobs_url: str | None = Field(None, description="DBOS store; default: SQLite in home")
+
+    base_model: str = Field(
+        "smollm2-135m-instruct",
+        description="default model's name, a GGUF file, a local folder or a Hugging Face id",
+    )
+    base_quantisation: str = Field("Q8_0", description="Q8_0 (faster prefill) or Q4_1 (as shipped)")
+    embedding_model: str = Field(
+        "all-minilm-l6-v2", description="default model's name, a local folder or a Hugging Face id"
+    )
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    log_level: str = "warning"
+    log_json: bool = False
+
+    threads: int = Field(0, description="threads for generation; 0 = all cores")
+    slots: int = Field(4, ge=1, le=64, description="requests generated at the same time")
+    context_tokens: int = Field(2048, ge=512, description="context window per slot, in tokens")
+    max_answer_tokens: int = Field(160, ge=8)
+    max_resident_adapters: int = Field(16, ge=1)
+
+    chunk_tokens: int = Field(150, ge=32, le=512)
+    passages: int = Field(3, ge=1, le=12, description="passages put before the model")
+    context_budget_tokens: int = Field(620, ge=64)
+
+    max_upload_bytes: int = 50 * 1024 * 1024
+    api_key: SecretStr | None = Field(None, description="key the command line presents")
+
+    @cached_property
+    def root(self) -> Path:
+        """The data directory, absolute."""
+        return self.home.expanduser().resolve()
+
+    @property
+    def sql_url(self) -> str:
+        """The application database."""
+        return self.database_url or f"sqlite:///{self.root / 'tandem.sqlite'}"
+
+    @property
+    def jobs_sql_url(self) -> str:
+        """The job store."""
+        return self.jobs_url or f"sqlite:///{self.root / 'jobs.sqlite'}"
+
+    @property
+    def models_dir(self) -> Path:
+        """Unpacked models."""
+        return self.root / "models"

@@ -1,0 +1,1 @@
+"""SQL: engine, sessions and tables. The only source of truth."""

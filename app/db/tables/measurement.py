@@ -1,0 +1,43 @@
+"""Evaluations of arms and the decisions that rest on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ForeignKey, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base, Created, Id, new_id, now
+
+
+class Evaluation(Base):
+    """Arms compared on one set of samples; outputs and report lie under `path`."""
+
+    __tablename__ = "evaluations"
+
+    id: Mapped[Id] = mapped_column(default=new_id)
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id"))
+    use_case_id: Mapped[str] = mapped_column(ForeignKey("use_cases.id"), index=True)
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
+    samples_sha256: Mapped[str] = mapped_column(String(64))
+    path: Mapped[str]
+    summary: Mapped[dict[str, Any]]
+    manifest: Mapped[dict[str, Any]]
+    created_at: Mapped[Created] = mapped_column(default=now)
+
+
+class Decision(Base):
+    """Which arm serves and why; `record` is the whole replayable decision."""
+
+    __tablename__ = "decisions"
+
+    id: Mapped[Id] = mapped_column(default=new_id)
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id"))
+    use_case_id: Mapped[str] = mapped_column(ForeignKey("use_cases.id"), index=True)
+    evaluation_id: Mapped[str] = mapped_column(ForeignKey("evaluations.id"))
+    status: Mapped[str] = mapped_column(String(12))
+    arm: Mapped[str | None] = mapped_column(String(10))
+    applied: Mapped[bool] = mapped_column(default=False)
+    record: Mapped[dict[str, Any]]
+    created_by: Mapped[str] = mapped_column(String(100))
+    created_at: Mapped[Created] = mapped_column(default=now)

@@ -1,0 +1,35 @@
+"""Workspaces (tenants) and the API keys that act in them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db.base import Base, Created, Id, new_id, now
+
+
+class Workspace(Base):
+    """A tenant: nothing crosses its border."""
+
+    __tablename__ = "workspaces"
+
+    id: Mapped[Id] = mapped_column(default=new_id)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    created_at: Mapped[Created] = mapped_column(default=now)
+
+
+class ApiKey(Base):
+    """A person or program in one workspace, with one role. Only the secret's hash is kept."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (UniqueConstraint("workspace_id", "name"),)
+
+    id: Mapped[Id] = mapped_column(default=new_id)
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id"), index=True)
+    name: Mapped[str] = mapped_column(String(100))
+    role: Mapped[str] = mapped_column(String(20))
+    secret_sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[Created] = mapped_column(default=now)
+    revoked_at: Mapped[datetime | None]

@@ -1,0 +1,1 @@
+"""Decisions: which arm serves, on what evidence."""

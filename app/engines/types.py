@@ -1,0 +1,78 @@
+"""What the answer pipeline asks of an engine, and what it gets back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from app.errors import DependencyDown
+
+
+class EngineError(DependencyDown):
+    """The engine could not generate."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterRef:
+    """An adapter by content: `digest` is its identity, `gguf` its file for llama.cpp."""
+
+    digest: str
+    gguf: Path
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """Prompt token ids and decoding. `temperature` 0 is greedy; `seed` counts only above 0."""
+
+    prompt_ids: list[int]
+    max_tokens: int
+    adapter: AdapterRef | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A finished text. `finish_reason`: stop, length or cancelled. Times in seconds."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    prefill_s: float
+    decode_s: float
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """Generates text from token ids, with an adapter chosen per request."""
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What determines the text besides the request: engine, version, base digest, file."""
+        ...
+
+    @property
+    def context_tokens(self) -> int:
+        """The most tokens of prompt and answer together."""
+        ...
+
+    def stream(self, request: GenerationRequest) -> Iterator[str | Generation]:
+        """Pieces of text as they come, then one `Generation`. Closing the iterator cancels."""
+        ...
+
+    def generate(self, request: GenerationRequest) -> Generation:
+        """The whole text at once."""
+        ...
+
+    def load_adapter(self, adapter: AdapterRef) -> None:
+        """Make an adapter resident; does nothing when it is."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...

@@ -1,0 +1,1 @@
+"""Arms compared on the same samples, with a report."""

@@ -1,0 +1,79 @@
+"""Evaluations over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, Field
+
+from app.dependencies import ContainerDep, PrincipalDep
+from app.evaluations import service
+from app.jobs import service as jobs
+
+router = APIRouter(prefix="/evaluations", tags=["evaluations"])
+
+
+class NewEvaluation(BaseModel):
+    """Arms to compare on a samples file of this machine (the operator only)."""
+
+    use_case: str
+    samples: str
+    arms: list[str] = Field(default=["prompt", "rag", "tuned", "hybrid"], min_length=1)
+    adapter: str | None = None
+    remove_gold: bool = False
+    primary: str = "token_f1"
+    spec: dict[str, Any] = Field(default_factory=dict)
+
+
+@router.post("", status_code=202)
+def start(body: NewEvaluation, container: ContainerDep, principal: PrincipalDep) -> dict[str, Any]:
+    """Compare arms as a job."""
+    principal.require("evaluate")
+    principal.require("local_paths")
+    with container.database.session() as session:
+        evaluation, job = service.start(
+            session,
+            principal,
+            body.use_case,
+            Path(body.samples),
+            container.settings.root,
+            arms=body.arms,
+            adapter=body.adapter,
+            options={
+                "remove_gold": body.remove_gold,
+                "primary": body.primary,
+                "spec": body.spec,
+            },
+        )
+        described = jobs.describe(job) | {"evaluation": evaluation.id}
+    container.jobs.submit(job.id, "evaluate")
+    return described
+
+
+@router.get("")
+def list_evaluations(container: ContainerDep, principal: PrincipalDep) -> list[dict[str, Any]]:
+    """Evaluations, newest first."""
+    principal.require("read")
+    with container.database.session() as session:
+        return service.list_all(session, principal.workspace_id)
+
+
+@router.get("/{evaluation_id}")
+def show(evaluation_id: str, container: ContainerDep, principal: PrincipalDep) -> dict[str, Any]:
+    """The whole result as JSON."""
+    principal.require("read")
+    with container.database.session() as session:
+        found = service.find(session, principal.workspace_id, evaluation_id)
+        return {"id": found.id, "path": found.path, "result": found.summary}
+
+
+@router.get("/{evaluation_id}/report")
+def report(evaluation_id: str, container: ContainerDep, principal: PrincipalDep) -> HTMLResponse:
+    """The report page."""
+    principal.require("read")
+    with container.database.session() as session:
+        found = service.find(session, principal.workspace_id, evaluation_id)
+    return HTMLResponse((Path(found.path) / "report.html").read_text("utf-8"))

@@ -1,0 +1,110 @@
+"""Start evaluations and look at them; decide on the newest one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from app.db.base import new_id
+from app.db.tables import Evaluation, Job
+from app.errors import BadInput, NotFound
+from app.evaluations.jobs import arms_from
+from app.use_cases import service as use_cases
+from app.workspaces.policy import Principal
+from evals.samples import load_samples, samples_digest
+
+
+def start(
+    session: Session,
+    principal: Principal,
+    use_case_name: str,
+    samples: Path,
+    root: Path,
+    *,
+    arms: list[str],
+    adapter: str | None = None,
+    options: dict[str, Any] | None = None,
+) -> tuple[Evaluation, Job]:
+    """A queued evaluation with its own copy of the samples; the caller submits its job."""
+    use_case = use_cases.get(session, principal.workspace_id, use_case_name)
+    specs = arms_from(arms, adapter or use_case.adapter_id)
+    for spec in specs:
+        if spec["adapter"]:
+            spec["adapter"] = use_cases.find_adapter(
+                session, principal.workspace_id, spec["adapter"]
+            ).id
+    loaded = load_samples(samples)
+    evaluation_id = new_id()
+    folder = root / "evaluations" / evaluation_id
+    folder.mkdir(parents=True)
+    shutil.copyfile(samples, folder / "samples.jsonl")
+    job = Job(
+        workspace_id=principal.workspace_id,
+        kind="evaluate",
+        payload={
+            "evaluation_id": evaluation_id,
+            "arms": specs,
+            "samples_name": samples.name,
+            "style": use_case.options.get("style_pattern"),
+            **(options or {}),
+        },
+        created_by=principal.name,
+    )
+    session.add(job)
+    session.flush()
+    evaluation = Evaluation(
+        id=evaluation_id,
+        workspace_id=principal.workspace_id,
+        use_case_id=use_case.id,
+        job_id=job.id,
+        samples_sha256=samples_digest(loaded),
+        path=str(folder),
+        summary={},
+        manifest=job.payload,
+    )
+    session.add(evaluation)
+    session.flush()
+    return evaluation, job
+
+
+def find(session: Session, workspace_id: str, evaluation_id: str) -> Evaluation:
+    """A finished evaluation of the workspace."""
+    found = session.get(Evaluation, evaluation_id)
+    if found is None or found.workspace_id != workspace_id:
+        raise NotFound(f"no evaluation {evaluation_id!r} in this workspace")
+    if not found.summary:
+        raise BadInput(f"evaluation {evaluation_id!r} has not finished")
+    return found
+
+
+def latest(session: Session, workspace_id: str, use_case_id: str) -> Evaluation:
+    """The newest finished evaluation of a use case."""
+    query = (
+        sa.select(Evaluation)
+        .where(Evaluation.workspace_id == workspace_id, Evaluation.use_case_id == use_case_id)
+        .order_by(Evaluation.created_at.desc())
+    )
+    for evaluation in session.scalars(query):
+        if evaluation.summary:
+            return evaluation
+    raise BadInput("there is no finished evaluation: `tandem eval run USE_CASE --samples FILE`")
+
+
+def list_all(session: Session, workspace_id: str) -> list[dict[str, Any]]:
+    """Evaluations, newest first."""
+    query = sa.select(Evaluation).where(Evaluation.workspace_id == workspace_id)
+    return [
+        {
+            "id": row.id,
+            "use_case": row.use_case_id,
+            "arms": [spec["name"] for spec in row.manifest["arms"]],
+            "finished": bool(row.summary),
+            "path": row.path,
+            "created_at": row.created_at.isoformat(),
+        }
+        for row in session.scalars(query.order_by(Evaluation.created_at.desc()))
+    ]

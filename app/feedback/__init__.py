@@ -1,0 +1,1 @@
+"""Feedback on answers, review by a second person, examples that come of it."""

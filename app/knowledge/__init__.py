@@ -1,0 +1,1 @@
+"""Knowledge bases: documents and versions in SQL, chunks and vectors behind them."""

@@ -1,0 +1,1 @@
+"""Tuning runs and the adapters that come of them."""

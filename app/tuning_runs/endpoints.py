@@ -1,0 +1,113 @@
+"""Tuning runs and adapters over HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from app.dependencies import ContainerDep, PrincipalDep
+from app.jobs import service as jobs
+from app.tuning_runs import adapters, reader, service
+from app.use_cases import service as use_cases
+from tuning.adapters import verify
+from tuning.card import render_card
+
+router = APIRouter(tags=["tuning"])
+
+
+class NewRun(BaseModel):
+    """A tuning run. `start_from`: 'reader' (default), 'none', or an adapter."""
+
+    use_case: str
+    dataset: str
+    start_from: str | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class RegisterAdapter(BaseModel):
+    """An adapter directory of this machine, trained elsewhere (the operator only)."""
+
+    use_case: str
+    path: str
+    name: str | None = None
+
+
+@router.post("/tuning-runs", status_code=202)
+def start(body: NewRun, container: ContainerDep, principal: PrincipalDep) -> dict[str, Any]:
+    """Tune an adapter as a job."""
+    principal.require("tune")
+    with container.database.session() as session:
+        run, job = service.start(
+            session,
+            principal,
+            body.use_case,
+            body.dataset,
+            settings=body.settings,
+            start_from=body.start_from,
+        )
+        described = jobs.describe(job) | {"run": run.id}
+    container.jobs.submit(job.id, "tune")
+    return described
+
+
+@router.get("/tuning-runs")
+def list_runs(container: ContainerDep, principal: PrincipalDep) -> list[dict[str, Any]]:
+    """Tuning runs, newest first."""
+    principal.require("read")
+    with container.database.session() as session:
+        return service.list_all(session, principal.workspace_id)
+
+
+@router.get("/adapters")
+def list_adapters(container: ContainerDep, principal: PrincipalDep) -> list[dict[str, Any]]:
+    """Adapters of the workspace and the shipped reader."""
+    principal.require("read")
+    reader.ensure(container.database, container.base, container.settings.root)
+    with container.database.session() as session:
+        return adapters.list_all(session, principal.workspace_id)
+
+
+@router.post("/adapters", status_code=201)
+def register(
+    body: RegisterAdapter, container: ContainerDep, principal: PrincipalDep
+) -> dict[str, Any]:
+    """Verify, probe and register an adapter that was trained on another machine."""
+    principal.require("tune")
+    principal.require("local_paths")
+    with container.database.session() as session:
+        use_case = use_cases.get(session, principal.workspace_id, body.use_case)
+    directory = Path(body.path).resolve()
+    adapter = adapters.admit(
+        container.database,
+        container.base,
+        directory,
+        container.settings.root,
+        name=body.name or directory.name,
+        workspace_id=principal.workspace_id,
+        use_case_id=use_case.id,
+    )
+    return {"id": adapter.id, "name": adapter.name, "digest": adapter.digest}
+
+
+@router.get("/adapters/{adapter}")
+def show_adapter(adapter: str, container: ContainerDep, principal: PrincipalDep) -> dict[str, Any]:
+    """An adapter with its manifest and card, after every byte was checked."""
+    principal.require("read")
+    reader.ensure(container.database, container.base, container.settings.root)
+    with container.database.session() as session:
+        found = use_cases.find_adapter(session, principal.workspace_id, adapter)
+    manifest = verify(found.path, base_digest=found.base_sha256)
+    return {
+        "id": found.id,
+        "name": found.name,
+        "digest": found.digest,
+        "path": found.path,
+        "verified": True,
+        "manifest": asdict(manifest),
+        "smoke": found.manifest.get("smoke"),
+        "card": render_card(manifest),
+    }

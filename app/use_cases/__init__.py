@@ -1,0 +1,1 @@
+"""Use cases: the thing a product team calls as `model`."""

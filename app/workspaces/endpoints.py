@@ -1,0 +1,80 @@
+"""Workspaces and keys over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from app.db.tables import Workspace
+from app.dependencies import ContainerDep, PrincipalDep
+from app.errors import Forbidden
+from app.workspaces import service
+
+router = APIRouter(tags=["workspaces"])
+
+
+class NewWorkspace(BaseModel):
+    """A workspace to create."""
+
+    name: str
+
+
+class NewKey(BaseModel):
+    """A key to create."""
+
+    name: str
+    role: str
+
+
+@router.post("/workspaces", status_code=201)
+def create_workspace(
+    body: NewWorkspace, container: ContainerDep, principal: PrincipalDep
+) -> dict[str, str]:
+    """Create a workspace (the operator of the machine only)."""
+    if not principal.operator:
+        raise Forbidden("only the operator of this machine may create workspaces")
+    with container.database.session() as session:
+        workspace = service.create_workspace(session, body.name)
+        return {"id": workspace.id, "name": workspace.name}
+
+
+@router.get("/workspaces")
+def list_workspaces(container: ContainerDep, principal: PrincipalDep) -> list[dict[str, str]]:
+    """All workspaces for the operator, otherwise the caller's own."""
+    with container.database.session() as session:
+        query = sa.select(Workspace).order_by(Workspace.name)
+        if not principal.operator:
+            query = query.where(Workspace.id == principal.workspace_id)
+        return [{"id": row.id, "name": row.name} for row in session.scalars(query)]
+
+
+@router.post("/keys", status_code=201)
+def create_key(body: NewKey, container: ContainerDep, principal: PrincipalDep) -> dict[str, str]:
+    """Create a key; the secret in the reply is shown this once."""
+    principal.require("keys.write")
+    with container.database.session() as session:
+        secret = service.create_key(session, principal.workspace_id, body.name, body.role)
+    return {"name": body.name, "role": body.role, "key": secret}
+
+
+@router.get("/keys")
+def list_keys(container: ContainerDep, principal: PrincipalDep) -> list[dict[str, Any]]:
+    """Keys of the workspace, without secrets."""
+    principal.require("keys.write")
+    with container.database.session() as session:
+        return [
+            {"id": key.id, "name": key.name, "role": key.role, "revoked": bool(key.revoked_at)}
+            for key in service.list_keys(session, principal.workspace_id)
+        ]
+
+
+@router.delete("/keys/{key_id}")
+def revoke_key(key_id: str, container: ContainerDep, principal: PrincipalDep) -> dict[str, str]:
+    """Refuse a key from now on."""
+    principal.require("keys.write")
+    with container.database.session() as session:
+        key = service.revoke_key(session, principal.workspace_id, key_id)
+        return {"id": key.id, "name": key.name, "state": "revoked"}

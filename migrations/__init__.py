@@ -1,0 +1,1 @@
+"""Alembic revisions: one linear history that works on SQLite and PostgreSQL."""
