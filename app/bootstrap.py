@@ -38,8 +38,16 @@ from app.workspaces.operator import operator_secret
 from retrieval.chunking import ChunkingOptions
 from retrieval.edge import EdgeIndex
 from retrieval.embedding import Embedder
+from retrieval.index import VectorIndex
 from retrieval.search import HybridSearcher, SearchResult
 from tuning.base_model import load_tokenizer
+
+
+def _quiet_progress_bars() -> None:
+    """Model loading is not the user's progress; transformers draws bars for it."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 class HomeLock:
@@ -151,17 +159,27 @@ class Container:
 
     @cached_property
     def _knowledge(self) -> KnowledgeIndex:
+        _quiet_progress_bars()
         embedder = Embedder(self.models.embedding(), name=self.settings.embedding_model)
-        index = EdgeIndex(
-            self.settings.root / "index",
-            dimension=embedder.dimension,
-            model_identity=embedder.identity,
-        )
+        index = self._vector_index(embedder)
         chunking = ChunkingOptions(
             max_tokens=self.settings.chunk_tokens,
             min_tokens=min(40, self.settings.chunk_tokens // 3),
         )
         return KnowledgeIndex(index, embedder, HybridSearcher(index, embedder), chunking)
+
+    def _vector_index(self, embedder: Embedder) -> VectorIndex:
+        shape: dict[str, Any] = {
+            "dimension": embedder.dimension,
+            "model_identity": embedder.identity,
+        }
+        if self.settings.qdrant_url is None:
+            return EdgeIndex(self.settings.root / "index", **shape)
+        from qdrant_client import QdrantClient
+
+        from retrieval.server import ServerIndex
+
+        return ServerIndex(QdrantClient(url=self.settings.qdrant_url), **shape)
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -20,6 +20,10 @@ class Settings(BaseSettings):
     database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in home")
     jobs_url: str | None = Field(None, description="DBOS store; default: SQLite in home")
 
+    qdrant_url: str | None = Field(
+        None, description="Qdrant server; default: an embedded Edge shard per knowledge base"
+    )
+
     base_model: str = Field(
         "smollm2-135m-instruct",
         description="default model's name, a GGUF file, a local folder or a Hugging Face id",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from typing import Annotated
+from urllib.parse import unquote
 
 from fastapi import Depends, Header, Request
 
@@ -37,9 +38,11 @@ def get_principal(
     with container.database.session() as session:
         if presented.startswith(OPERATOR_PREFIX):
             secret = presented.removeprefix(OPERATOR_PREFIX)
-            if not hmac.compare_digest(secret, container.operator_proof):
+            if not hmac.compare_digest(secret.encode(), container.operator_proof.encode()):
                 raise Unauthenticated("the operator secret is not this data directory's")
-            return workspaces.operator_principal(session, x_tandem_workspace, x_tandem_as)
+            return workspaces.operator_principal(
+                session, unquote(x_tandem_workspace), unquote(x_tandem_as)
+            )
         return workspaces.authenticate(session, presented)
 
 

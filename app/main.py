@@ -10,6 +10,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
+from starlette.exceptions import HTTPException
 
 from app.answers.endpoints import router as answers
 from app.answers.openai_endpoints import router as openai
@@ -113,9 +114,22 @@ def _add_error_handlers(app: FastAPI) -> None:
         body["error"] = {"message": body["detail"], "type": "invalid_request_error", "code": 422}
         return JSONResponse(body, status_code=422, media_type="application/problem+json")
 
+    async def refused(_request: Request, error: Exception) -> JSONResponse:
+        """Unknown addresses and methods, which FastAPI itself refuses."""
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        known = AppError(str(getattr(error, "detail", error)))
+        body = problem(known) | {"title": known.detail, "status": status}
+        return JSONResponse(
+            body,
+            status_code=status,
+            media_type="application/problem+json",
+            headers=getattr(error, "headers", None),
+        )
+
     for kind in (AppError, RetrievalError, TuningError, EvalError, OSError, Exception):
         app.add_exception_handler(kind, handle)
     app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, refused)
 
 
 def problem(error: AppError) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Benchmarks: peers and floors beside us in one run, ratios out."""

@@ -1,4 +1,4 @@
-"""Reading benchmark on XQuAD (English): 3 retrieved passages, exact match, F1, citation, abstention.
+"""Reading benchmark on XQuAD (English): 3 retrieved passages, EM, F1, citation, abstention.
 
   python -m benchmarks.xquad prepare --data XQUAD_DIR --models MODELS_DIR --out WORK
   python -m benchmarks.xquad score --work WORK --base HF_DIR [--adapter DIR] --arm rag|prompt [...]
@@ -48,14 +48,16 @@ def prepare(options: argparse.Namespace) -> None:
     embedder = Embedder(options.models / "all-minilm-l6-v2")
     scope = Scope(WorkspaceId("bench"), "xquad")
     with tempfile.TemporaryDirectory() as folder:
-        index = EdgeIndex(
-            folder, dimension=embedder.dimension, model_identity=embedder.identity
-        )
+        index = EdgeIndex(folder, dimension=embedder.dimension, model_identity=embedder.identity)
         chunking = ChunkingOptions(max_tokens=500)
         for passage_id, passage in passages.items():
             parsed = parse_bytes(passage["text"].encode(), "passage.txt")
             made = prepare_document(
-                parsed, embedder, scope, document_id=passage_id, version_id=passage_id,
+                parsed,
+                embedder,
+                scope,
+                document_id=passage_id,
+                version_id=passage_id,
                 options=chunking,
             )
             index.upsert(made.points)
@@ -108,7 +110,9 @@ def _seal(cases: list[dict[str, Any]], passages: dict[str, Any], out: Path) -> N
 
     def passage(i: str) -> dict[str, str]:
         return {
-            "id": i, "title": passages[i]["title"].replace("_", " "), "text": passages[i]["text"]
+            "id": i,
+            "title": passages[i]["title"].replace("_", " "),
+            "text": passages[i]["text"],
         }
 
     rows = [
@@ -139,9 +143,9 @@ def score(options: argparse.Namespace) -> None:
     from tuning.scoring import GenerationSettings, generate_answers
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    cases = [
-        c for c in read(options.work / "cases.jsonl") if options.split in ("all", c["split"])
-    ][: options.limit]
+    cases = [c for c in read(options.work / "cases.jsonl") if options.split in ("all", c["split"])][
+        : options.limit
+    ]
     tokenizer = load_tokenizer(options.base)
     model = load_model(options.base, device=device)
     if options.adapter:
@@ -168,12 +172,12 @@ def score(options: argparse.Namespace) -> None:
     result["seconds"] = round(time.perf_counter() - started, 1)
     print(json.dumps(result), flush=True)
     if options.out:
-        _write(options.out, [{"id": c["id"], "text": a} for c, a in zip(cases, answers)])
+        _write(
+            options.out, [{"id": c["id"], "text": a} for c, a in zip(cases, answers, strict=True)]
+        )
 
 
-def _measure(
-    cases: list[dict[str, Any]], answers: list[str], with_context: bool
-) -> dict[str, Any]:
+def _measure(cases: list[dict[str, Any]], answers: list[str], with_context: bool) -> dict[str, Any]:
     from tuning.scoring import _CITATION, _normalised, abstains, token_f1
 
     f1, em, cited, refused = [], [], [], []

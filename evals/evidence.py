@@ -139,12 +139,17 @@ def constraint_verdicts(
 def judge(
     table: ScoreTable, arm: str, constraint: Constraint, slack: float, alpha: float
 ) -> ConstraintVerdict:
-    """Judge one arm by one constraint: fail beyond the limit, pass within limit and slack."""
+    """Judge one arm by one constraint: fail beyond the limit, pass within limit and slack.
+
+    Every latency counts as independent, as in the percentiles of the report: it hangs on the
+    machine and the length of the answer, not on which document is asked about.
+    """
     values, clusters = table.scored(arm, constraint.metric)
     limit = constraint.limit
     bounds: Callable[[Floats, Ints, float], tuple[float, float]] = rate_bounds
     if constraint.quantile is not None:
         values, limit = (values > constraint.limit).astype(np.float64), 1 - constraint.quantile
+        clusters = np.arange(len(values))
     elif METRICS[constraint.metric].kind == "graded":
         bounds = _graded_bounds
     if len(values) == 0:
@@ -215,14 +220,14 @@ def latency_limit_that_passes(
     table: ScoreTable, verdict: ConstraintVerdict, slack: float
 ) -> float | None:
     """Give the smallest measured latency that would pass as the limit, None if there is none."""
-    values, clusters = table.scored(verdict.arm, LATENCY)
+    values = table.scored(verdict.arm, LATENCY)[0]
     allowed = 1 - (verdict.constraint.quantile or 0.0) + slack
     ordered = np.unique(values)
     low, high = 0, len(ordered)
     while low < high:  # the share over the limit falls as the limit rises
         middle = (low + high) // 2
         over = (values > ordered[middle]).astype(np.float64)
-        if rate_bounds(over, clusters, verdict.alpha)[1] <= allowed:
+        if rate_bounds(over, np.arange(len(over)), verdict.alpha)[1] <= allowed:
             high = middle
         else:
             low = middle + 1

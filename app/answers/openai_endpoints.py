@@ -10,7 +10,7 @@ import structlog
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from app.answers.openai_schemas import ChatRequest, annotations, chunk, completion, usage
+from app.answers.openai_schemas import ChatRequest, chunk, citation_annotations, completion, usage
 from app.answers.service import as_json
 from app.answers.types import AnswerResult
 from app.db.base import new_id
@@ -72,7 +72,7 @@ def _sse(events: Iterator[str | AnswerResult], model: str, include_usage: bool) 
             if isinstance(event, str):
                 yield _data(chunk(stream_id, model, {"content": event}))
                 continue
-            last = {"annotations": annotations(event)}
+            last = {"annotations": citation_annotations(event)}
             final = chunk(stream_id, model, last, event.finish_reason)
             final["tandem"] = as_json(event) | {"text": event.text}
             yield _data(final)

@@ -117,7 +117,7 @@ def completion(result: AnswerResult) -> dict[str, Any]:
                 "message": {
                     "role": "assistant",
                     "content": result.text,
-                    "annotations": annotations(result),
+                    "annotations": citation_annotations(result),
                 },
                 "finish_reason": result.finish_reason,
                 "logprobs": None,
@@ -150,7 +150,7 @@ def usage(result: AnswerResult) -> dict[str, int]:
     }
 
 
-def annotations(result: AnswerResult) -> list[dict[str, Any]]:
+def citation_annotations(result: AnswerResult) -> list[dict[str, Any]]:
     """Citations as OpenAI's `url_citation`, at the places of their markers in the text."""
     found = []
     for citation in result.citations:

@@ -84,7 +84,7 @@ class AnswerService:
             knowledge_base_ids=tuple(use_case.knowledge_base_ids),
             system_prompt=use_case.system_prompt,
             abstain_sentence=use_case.abstain_sentence,
-            adapter=AdapterRef(adapter.digest, Path(adapter.gguf_path)) if adapter else None,
+            adapter=_reference(adapter),
             adapter_id=adapter.id if adapter else None,
             adapter_name=adapter.name if adapter else None,
         )
@@ -93,7 +93,11 @@ class AnswerService:
         if wanted or use_case.adapter_id:
             name = wanted or str(use_case.adapter_id)
             return use_cases.find_adapter(session, use_case.workspace_id, name)
-        reader = session.scalar(sa.select(Adapter).where(Adapter.digest == self._reader_digest))
+        reader = session.scalar(
+            sa.select(Adapter).where(
+                Adapter.digest == self._reader_digest, Adapter.workspace_id.is_(None)
+            )
+        )
         if reader is None:
             raise NotFound(
                 "no adapter to serve with: the reader that ships with Tandem was made for the "
@@ -143,6 +147,12 @@ class AnswerService:
                         quote_end=citation.quote_end if citation else None,
                     )
                 )
+
+
+def _reference(adapter: Adapter | None) -> AdapterRef | None:
+    if adapter is None:
+        return None
+    return AdapterRef(adapter.digest, Path(adapter.gguf_path), Path(adapter.path))
 
 
 def describe_versions(database: Database, version_ids: Sequence[str]) -> dict[str, tuple[str, int]]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -42,8 +43,9 @@ class Api:
         self.settings = settings
         self._headers = {
             "Authorization": f"Bearer {_credentials(settings)}",
-            "X-Tandem-Workspace": workspace,
-            "X-Tandem-As": acting_as or "operator",
+            # Headers are ASCII, names are not.
+            "X-Tandem-Workspace": quote(workspace),
+            "X-Tandem-As": quote(acting_as or "operator"),
         }
         self._stack = contextlib.ExitStack()
         self._portal: BlockingPortal | None = None

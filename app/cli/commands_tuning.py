@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     adapters.command("verify")(adapters_show)
     adapters.command("card")(adapters_card)
     adapters.command("register")(adapters_register)
+    adapters.command("compress")(adapters_compress)
     app.add_typer(adapters, name="adapters")
     evaluation = typer.Typer(help="Compare the arms.", no_args_is_help=True)
     evaluation.command("run")(eval_run)
@@ -198,6 +199,24 @@ def adapters_register(
         print_json(made)
     else:
         out.print(f"adapter {made['name']} ({made['digest'][:12]}) registered", highlight=False)
+
+
+def adapters_compress(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(help="Adapter directory.")],
+    rank: Annotated[int, typer.Option("--rank", help="Rank to cut to.")],
+    to: Annotated[Path, typer.Option("--out", help="Directory of the smaller adapter.")],
+) -> None:
+    """Cut an adapter to a smaller rank by singular value decomposition."""
+    from tuning.adapters import compress_rank
+
+    state = state_of(context)
+    made = compress_rank(source, rank, to)
+    record = {"rank": made.rank, "mean_error": made.mean_error, "worst_error": made.worst_error}
+    if state.json:
+        print_json(record)
+    else:
+        out.print(f"rank {made.rank}, mean error of the updates {made.mean_error:.3f}: {to}")
 
 
 def eval_run(

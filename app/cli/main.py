@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import click
 import httpx
 import typer
 from pydantic import ValidationError
+from typer.exceptions import TyperException
 
 from app.cli import commands_answers, commands_knowledge, commands_operations, commands_tuning
 from app.cli.output import sentence
@@ -16,6 +16,8 @@ from app.cli.state import State
 from app.config import Settings
 from app.errors import as_app_error
 from app.logs import configure_logs
+
+_INTERRUPTED = 130  # typer turns Ctrl-C inside a command into this exit code
 
 app = typer.Typer(
     name="tandem",
@@ -51,14 +53,11 @@ def main() -> None:
         arguments = ["--json", *(a for a in arguments if a != "--json")]
     try:
         code = app(args=arguments, standalone_mode=False)
-    except click.exceptions.Abort:
-        sentence("interrupted: run the same command again, it goes on where it stopped")
-        sys.exit(130)
-    except KeyboardInterrupt:
-        sentence("interrupted: run the same command again, it goes on where it stopped")
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
+    except (typer.Abort, KeyboardInterrupt):
+        code = _INTERRUPTED
+    except TyperException as error:
+        show = getattr(error, "show", None)  # usage errors know the command they are about
+        show() if show else sentence(error.format_message())
         sys.exit(error.exit_code)
     except ValidationError as error:
         first = error.errors()[0]
@@ -73,4 +72,6 @@ def main() -> None:
             raise
         sentence(expected.detail)
         sys.exit(1)
+    if code == _INTERRUPTED:
+        sentence("interrupted: run the same command again, it goes on where it stopped")
     sys.exit(code if isinstance(code, int) else 0)

@@ -18,9 +18,11 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
-out = Console()
-err = Console(stderr=True)
+# No markup: names and documents may hold square brackets.
+out = Console(markup=False)
+err = Console(stderr=True, markup=False)
 
 
 def print_json(data: Any) -> None:
@@ -43,7 +45,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
 def sentence(error: str) -> None:
     """One clear sentence on stderr."""
-    err.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+    err.print(Text.assemble(("error:", "bold red"), f" {error}"), soft_wrap=True)
 
 
 @contextmanager
@@ -54,11 +56,11 @@ def job_progress(label: str, quiet: bool) -> Iterator[Callable[[dict[str, Any]],
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("[bold]{task.description}"),
+        TextColumn("{task.description}", style="bold", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[message]}"),
+        TextColumn("{task.fields[message]}", markup=False),
     )
     with Progress(*columns, console=err, transient=False) as progress:
         task = progress.add_task(label, total=None, message="")

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from app.db.tables import Decision, UseCase
-from app.errors import NotFound
+from app.errors import BadInput, NotFound
 from app.evaluations import reports
 from app.evaluations import service as evaluations
 from app.use_cases import service as use_cases
@@ -32,6 +32,8 @@ def decide(
     use_case = use_cases.get(session, principal.workspace_id, use_case_name)
     if evaluation_id:
         evaluation = evaluations.find(session, principal.workspace_id, evaluation_id)
+        if evaluation.use_case_id != use_case.id:
+            raise BadInput(f"evaluation {evaluation_id!r} is not of use case {use_case.name!r}")
     else:
         evaluation = evaluations.latest(session, principal.workspace_id, use_case.id)
     _, made = reports.measure(Path(evaluation.path), evaluation.manifest)

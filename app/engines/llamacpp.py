@@ -90,7 +90,8 @@ class LlamaCppEngine:
                 current = self._current
             if adapter.digest in current.slot_of:
                 return
-            keep = current.adapters[-(self._max_adapters - 1) :]
+            room = self._max_adapters - 1
+            keep = current.adapters[-room:] if room else ()
             fresh = self._build((*keep, adapter))
             with self._lock:
                 self._current = fresh
@@ -142,13 +143,7 @@ class LlamaCppEngine:
 
     @contextmanager
     def _use(self, adapter: AdapterRef | None) -> Iterator[_Resident]:
-        if adapter is not None:
-            self.load_adapter(adapter)
-        with self._lock:
-            if self._closed:
-                raise EngineError("the engine is shutting down")
-            resident = self._current
-            resident.users += 1
+        resident = self._hold(adapter)
         try:
             yield resident
         finally:
@@ -156,6 +151,20 @@ class LlamaCppEngine:
                 resident.users -= 1
                 if resident.retired and resident.users == 0:
                     resident.server = None
+
+    def _hold(self, adapter: AdapterRef | None) -> _Resident:
+        """The present server object, counted as in use, with the adapter among its own."""
+        while True:
+            if adapter is not None:
+                self.load_adapter(adapter)
+            with self._lock:
+                if self._closed:
+                    raise EngineError("the engine is shutting down")
+                resident = self._current
+                # Another request's adapter may have pushed this one out in between.
+                if adapter is None or adapter.digest in resident.slot_of:
+                    resident.users += 1
+                    return resident
 
     def _body(self, request: GenerationRequest, resident: _Resident) -> dict[str, Any]:
         room = self._context_tokens - len(request.prompt_ids)
@@ -190,6 +199,8 @@ class LlamaCppEngine:
         params.cpuparams.n_threads = self._threads
         params.cpuparams_batch.n_threads = self._threads
         params.warmup = False
+        # llama.cpp would keep up to 8 GiB of old prompts; slots still reuse a shared prefix.
+        params.cache_ram_mib = 0
         params.verbosity = -1
         # xllamacpp always opens a loopback port: nobody learns this key, so nobody can use it.
         params.api_keys = [secrets.token_urlsafe(32)]

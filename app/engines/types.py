@@ -16,10 +16,14 @@ class EngineError(DependencyDown):
 
 @dataclass(frozen=True, slots=True)
 class AdapterRef:
-    """An adapter by content: `digest` is its identity, `gguf` its file for llama.cpp."""
+    """An adapter by content: `digest` is its identity.
+
+    `gguf` is its file for llama.cpp, `directory` its safetensors for transformers.
+    """
 
     digest: str
     gguf: Path
+    directory: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

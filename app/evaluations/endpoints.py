@@ -38,15 +38,13 @@ def start(body: NewEvaluation, container: ContainerDep, principal: PrincipalDep)
             session,
             principal,
             body.use_case,
-            Path(body.samples),
+            service.Comparison(
+                Path(body.samples),
+                tuple(body.arms),
+                body.adapter,
+                {"remove_gold": body.remove_gold, "primary": body.primary, "spec": body.spec},
+            ),
             container.settings.root,
-            arms=body.arms,
-            adapter=body.adapter,
-            options={
-                "remove_gold": body.remove_gold,
-                "primary": body.primary,
-                "spec": body.spec,
-            },
         )
         described = jobs.describe(job) | {"evaluation": evaluation.id}
     container.jobs.submit(job.id, "evaluate")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +14,41 @@ from sqlalchemy.orm import Session
 from app.db.base import new_id
 from app.db.tables import Evaluation, Job
 from app.errors import BadInput, NotFound
+from app.evaluations import reports
 from app.evaluations.jobs import arms_from
 from app.use_cases import service as use_cases
 from app.workspaces.policy import Principal
 from evals.samples import load_samples, samples_digest
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What to compare on which samples; `options` go into the job's payload as they are."""
+
+    samples: Path
+    arms: tuple[str, ...]
+    adapter: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
 def start(
     session: Session,
     principal: Principal,
     use_case_name: str,
-    samples: Path,
+    comparison: Comparison,
     root: Path,
-    *,
-    arms: list[str],
-    adapter: str | None = None,
-    options: dict[str, Any] | None = None,
 ) -> tuple[Evaluation, Job]:
     """A queued evaluation with its own copy of the samples; the caller submits its job."""
     use_case = use_cases.get(session, principal.workspace_id, use_case_name)
-    specs = arms_from(arms, adapter or use_case.adapter_id)
+    samples = comparison.samples
+    specs = arms_from(list(comparison.arms), comparison.adapter or use_case.adapter_id)
     for spec in specs:
         if spec["adapter"]:
             spec["adapter"] = use_cases.find_adapter(
                 session, principal.workspace_id, spec["adapter"]
             ).id
+    rules = {"arms": specs, **comparison.options}
+    reports.spec_for(rules)  # an unknown metric or rule is refused now, not after hours of work
     loaded = load_samples(samples)
     evaluation_id = new_id()
     folder = root / "evaluations" / evaluation_id
@@ -47,10 +59,9 @@ def start(
         kind="evaluate",
         payload={
             "evaluation_id": evaluation_id,
-            "arms": specs,
             "samples_name": samples.name,
             "style": use_case.options.get("style_pattern"),
-            **(options or {}),
+            **rules,
         },
         created_by=principal.name,
     )

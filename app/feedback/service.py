@@ -133,7 +133,7 @@ def decide(
         review.state = "rejected"
         return Verdict(review, "rejected", None, "nothing is learned from it")
     review.state = "approved" if decision == "approve" else "edited"
-    review.final_text = (text if decision == "edit" else feedback.correction or "").strip()
+    review.final_text = ((text if decision == "edit" else feedback.correction) or "").strip()
     session.flush()
     return _learn(session, review, feedback, principal)
 
@@ -189,6 +189,9 @@ def _classify(
     )
     rows = [(chunk, document) for _, chunk, document in session.execute(query)]
     if not rows:
+        given = sa.select(AnswerChunk.number).where(AnswerChunk.answer_id == answer.id)
+        if session.scalars(given).first() is not None:
+            return "knowledge_gap", [], "its passages have changed since: ask again"
         return "style", [], "teaches voice: the answer had no passages"
     words = {w for w in _WORD.findall(text.lower()) if len(w) > 2}
     best: tuple[float, Chunk, Document] | None = None

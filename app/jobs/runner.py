@@ -32,23 +32,33 @@ _PROGRESS_PERIOD_S = 0.25
 _active: JobRunner | None = None
 
 
+class Interrupted(BaseException):
+    """The process ends; the job goes on at the next launch.
+
+    Not an `Exception`: DBOS would record one as the workflow's failure and never continue it.
+    """
+
+
 class JobContext:
     """What a handler gets: the payload, named durable steps, and a place to report progress."""
 
-    def __init__(self, database: Database, job: Job) -> None:
+    def __init__(self, database: Database, job: Job, closing: threading.Event) -> None:
         self.job_id = job.id
         self.workspace_id = job.workspace_id
         self.created_by = job.created_by
         self.payload = job.payload
         self._database = database
+        self._closing = closing
         self._reported = 0.0
 
     def step(self, name: str, work: Callable[[], T]) -> T:
         """Run `work` once; after a restart its stored result is returned instead."""
+        self._stop_if_closing()
         return DBOS.run_step({"name": name}, work)
 
     def progress(self, done: int, total: int, message: str = "") -> None:
         """Show progress; at most four writes a second reach the database."""
+        self._stop_if_closing()
         moment = time.monotonic()
         if done < total and moment - self._reported < _PROGRESS_PERIOD_S:
             return
@@ -60,6 +70,10 @@ class JobContext:
                 .values(done=done, total=total, message=message)
             )
 
+    def _stop_if_closing(self) -> None:
+        if self._closing.is_set():
+            raise Interrupted
+
 
 class JobRunner:
     """Launches DBOS at most once per process and runs jobs on its queues."""
@@ -70,6 +84,7 @@ class JobRunner:
         self._handlers = handlers
         self._lock = threading.Lock()
         self._launched = False
+        self._closing = threading.Event()
 
     def launch(self) -> None:
         """Start executing, and continue what a dead process left."""
@@ -91,6 +106,7 @@ class JobRunner:
             else:
                 config["system_database_url"] = self._jobs_url
             DBOS(config=config)
+            self._closing = threading.Event()
             _active = self
             DBOS.launch()
             for queue in QUEUES.values():
@@ -125,6 +141,7 @@ class JobRunner:
         global _active
         with self._lock:
             if self._launched:
+                self._closing.set()
                 DBOS.destroy(workflow_completion_timeout_sec=0)
                 _active = None
                 self._launched = False
@@ -137,10 +154,13 @@ class JobRunner:
                 return
             job.state = "running"
             job.started_at = job.started_at or now()
-        context = JobContext(self._database, job)
+        closing = self._closing
+        context = JobContext(self._database, job, closing)
         try:
             result = self._handlers[job.kind](context)
         except Exception as error:
+            if closing.is_set():  # the store closed under the handler
+                raise Interrupted from error
             expected = as_app_error(error)
             if expected is None:
                 log.exception("job_crashed", job=job_id, kind=job.kind)
@@ -187,5 +207,5 @@ def _sqlite_job_store(url: str) -> sa.Engine:
 def run_job(job_id: str) -> None:
     """The one workflow: everything else is in the handler of the job's kind."""
     if _active is None:
-        raise RuntimeError("job runner is not launched")
+        raise Interrupted
     _active.execute(job_id)

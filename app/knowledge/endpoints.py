@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime
+import shutil
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from app.bootstrap import Container
 from app.db.base import new_id
 from app.db.tables import Job
 from app.dependencies import ContainerDep, PrincipalDep
-from app.errors import BadInput, Forbidden, TooLarge
+from app.errors import AppError, BadInput, Forbidden, TooLarge
 from app.jobs import service as jobs
 from app.knowledge import repository, service
 from app.knowledge.ingest import list_sources
@@ -78,7 +79,7 @@ def ingest_paths(
     payload = {
         "paths": body.paths,
         "sync": body.sync,
-        "valid_from": body.valid_from.isoformat() if body.valid_from else None,
+        "valid_from": _aware(body.valid_from).isoformat() if body.valid_from else None,
     }
     return _submit(container, principal, name, payload)
 
@@ -96,8 +97,12 @@ def upload(
         repository.find_knowledge_base(session, principal.workspace_id, name)
     folder = container.settings.root / "uploads" / new_id()
     folder.mkdir(parents=True)
-    for upload_file in files:
-        _store(upload_file, folder, container.settings.max_upload_bytes)
+    try:
+        for upload_file in files:
+            _store(upload_file, folder, container.settings.max_upload_bytes)
+    except (AppError, OSError):
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     payload = {"paths": [str(folder)], "sync": False, "valid_from": None}
     return _submit(container, principal, name, payload)
 
@@ -196,11 +201,18 @@ def _submit(
     return described
 
 
+def _aware(moment: datetime) -> datetime:
+    """A date or a time without a zone is meant as UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def _store(upload_file: UploadFile, folder: Path, limit: int) -> None:
     """Write one upload to disk under a safe name, synced."""
     name = PurePosixPath((upload_file.filename or "").replace("\\", "/")).name
-    if not name or name.startswith("."):
+    if not name.isprintable() or name.startswith(".") or not 1 <= len(name.encode()) <= 255:
         raise BadInput(f"upload name {upload_file.filename!r} is not usable as a document id")
+    if (folder / name).exists():
+        raise BadInput(f"two uploads are called {name!r}: give each its own name")
     written = 0
     with (folder / name).open("xb") as target:
         while block := upload_file.file.read(1 << 20):

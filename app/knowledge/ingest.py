@@ -7,7 +7,9 @@ and repeating it writes the same ids again.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import os
 import uuid
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import aliased
 
 from app.db.base import now
 from app.db.session import Database
@@ -78,10 +81,10 @@ def list_sources(paths: list[str]) -> list[Source]:
     for given in paths:
         root = Path(given)
         if root.is_file():
-            found = [Source(root.name, str(root), True)]
+            found = [Source(_readable(root.name), str(root), True)]
         elif root.is_dir():
             found = [
-                Source(file.relative_to(root).as_posix(), str(file), False)
+                Source(_readable(file.relative_to(root).as_posix()), str(file), False)
                 for file in sorted(root.rglob("*"))
                 if file.is_file() and not _hidden(file.relative_to(root))
             ]
@@ -113,9 +116,8 @@ class Ingestion:
         job.progress(0, len(sources), "reading")
         for start in range(0, len(sources), _BATCH_FILES):
             batch = sources[start : start + _BATCH_FILES]
-            rows = job.step(
-                f"files {start}", lambda batch=batch: self._batch(kb, batch, job.payload)
-            )
+            work = functools.partial(self._batch, kb, batch, job.payload)
+            rows = job.step(f"files {start}", work)
             outcomes += [Outcome(**row) for row in rows]
             job.progress(start + len(batch), len(sources), batch[-1].external_id)
         if job.payload["sync"]:
@@ -196,46 +198,50 @@ class Ingestion:
         since = datetime.fromisoformat(valid_from) if valid_from else now()
         with self._database.session() as session:
             for item, made in zip(pending, prepared, strict=True):
-                session.merge(item.document)
-                session.flush()
+                if session.get(Document, item.document.id) is None:
+                    session.add(item.document)
+                    session.flush()
                 version = _version_row(kb, item, since)
                 repository.add_pending_version(session, version, _chunk_rows(made))
         index.upsert(point for made in prepared for point in made.points)
         index.flush()
-        with self._database.session() as session:
-            retired = [repository.make_visible(session, item.version_id) for item in pending]
-        for version_id in filter(None, retired):
+        retired = self._show(pending)
+        for version_id in filter(None, retired.values()):
             index.delete_version(scope, version_id)
-        if any(retired):
+        if any(retired.values()):
             index.flush()
         return {
-            item.source.external_id: Outcome(
-                item.source.external_id,
-                "changed" if old else "added",
-                "",
-                len(made.chunks),
-                made.n_embedded,
-            )
-            for item, made, old in zip(pending, prepared, retired, strict=True)
+            item.source.external_id: _outcome(item, made, retired)
+            for item, made in zip(pending, prepared, strict=True)
         }
+
+    def _show(self, pending: list[_Pending]) -> dict[str, str | None]:
+        """The flip. Versions now visible, each with the version it retired.
+
+        A document that was deleted while it was being read stays deleted.
+        """
+        retired: dict[str, str | None] = {}
+        with self._database.session() as session:
+            for item in pending:
+                document = session.get_one(Document, item.document.id)
+                if document.deleted_at == item.document.deleted_at:
+                    retired[item.version_id] = repository.make_visible(session, item.version_id)
+                else:
+                    repository.retire(session, item.version_id, document.deleted_at or now())
+        return retired
 
     def _next_number(self, session: Any, document_id: str, digest: str) -> int:
         """The number of a version an interrupted run left pending, else the next one."""
-        pending = session.scalar(
-            sa.select(DocumentVersion.number).where(
-                DocumentVersion.document_id == document_id,
-                DocumentVersion.content_sha256 == digest,
-                DocumentVersion.state == "pending",
-            )
+        newest = session.scalar(
+            sa.select(DocumentVersion)
+            .where(DocumentVersion.document_id == document_id)
+            .order_by(DocumentVersion.number.desc())
+            .limit(1)
         )
-        if pending is not None:
-            return int(pending)
-        highest = session.scalar(
-            sa.select(sa.func.max(DocumentVersion.number)).where(
-                DocumentVersion.document_id == document_id
-            )
-        )
-        return int(highest or 0) + 1
+        if newest is None:
+            return 1
+        left_pending = newest.state == "pending" and newest.content_sha256 == digest
+        return int(newest.number) + (not left_pending)
 
     def _delete_gone(self, kb: KnowledgeBase, kept: set[str]) -> list[dict[str, Any]]:
         scope = Scope(WorkspaceId(kb.workspace_id), kb.id)
@@ -256,12 +262,20 @@ class Ingestion:
         """Vectors that a killed run left behind; nobody could see them, they only cost space."""
         scope = Scope(WorkspaceId(kb.workspace_id), kb.id)
         indexed = self._knowledge.index.chunk_ids(scope)
+        current = aliased(DocumentVersion)
+        # A pending version older than the visible one was left by a killed run.
+        overtaken = sa.and_(
+            DocumentVersion.state == "pending", DocumentVersion.number < current.number
+        )
         with self._database.session() as session:
             rows = session.execute(
                 sa.select(Chunk.id, Chunk.version_id)
                 .join(DocumentVersion, DocumentVersion.id == Chunk.version_id)
+                .join(Document, Document.id == DocumentVersion.document_id)
+                .outerjoin(current, current.id == Document.current_version_id)
                 .where(
-                    DocumentVersion.knowledge_base_id == kb.id, DocumentVersion.state == "retired"
+                    DocumentVersion.knowledge_base_id == kb.id,
+                    sa.or_(DocumentVersion.state == "retired", overtaken),
                 )
             ).all()
         stale = {version_id for chunk_id, version_id in rows if chunk_id in indexed}
@@ -270,6 +284,14 @@ class Ingestion:
         if stale:
             self._knowledge.index.flush()
         return len(stale)
+
+
+def _outcome(item: _Pending, made: PreparedDocument, retired: dict[str, str | None]) -> Outcome:
+    name = item.source.external_id
+    if item.version_id not in retired:
+        return Outcome(name, "skipped", f"{name!r} was deleted while it was being read")
+    kind = "changed" if retired[item.version_id] else "added"
+    return Outcome(name, kind, "", len(made.chunks), made.n_embedded)
 
 
 def _version_row(kb: KnowledgeBase, item: _Pending, since: datetime) -> DocumentVersion:
@@ -320,6 +342,11 @@ def summarise(outcomes: list[Outcome]) -> dict[str, Any]:
         "problems": [asdict(o) for o in outcomes if o.outcome in ("skipped", "failed")],
         "supported": sorted(SUPPORTED_EXTENSIONS),
     }
+
+
+def _readable(name: str) -> str:
+    """A file name as text; bytes of it that are not UTF-8 become replacement characters."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _hidden(path: Path) -> bool:

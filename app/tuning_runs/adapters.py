@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,22 @@ from tuning.gguf_export import export_gguf
 _PROBE_SECONDS = 180
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """What an adapter is called and whom it belongs to; the shipped reader belongs to nobody."""
+
+    name: str
+    workspace_id: str | None = None
+    use_case_id: str | None = None
+    dataset_id: str | None = None
+
+
 def admit(
     database: Database,
     base: BaseModel,
     directory: Path,
     root: Path,
-    *,
-    name: str,
-    workspace_id: str | None = None,
-    use_case_id: str | None = None,
-    dataset_id: str | None = None,
+    owner: Owner,
 ) -> Adapter:
     """Register an adapter after it loaded and answered in a process of its own.
 
@@ -46,7 +52,7 @@ def admit(
         gguf.parent.mkdir(parents=True, exist_ok=True)
         export_gguf(directory, base.hf, gguf)
     with database.session() as session:
-        found = _find(session, manifest.digest, workspace_id)
+        found = _find(session, manifest.digest, owner.workspace_id)
         if found is not None:
             found.path, found.gguf_path = str(directory), str(gguf)
             return found
@@ -54,15 +60,15 @@ def admit(
     record = asdict(manifest) | {"smoke": smoke}
     with database.session() as session:
         adapter = Adapter(
-            workspace_id=workspace_id,
-            use_case_id=use_case_id,
-            name=name,
+            workspace_id=owner.workspace_id,
+            use_case_id=owner.use_case_id,
+            name=owner.name,
             digest=manifest.digest,
             path=str(directory),
             gguf_path=str(gguf),
             base_sha256=base.sha256,
             parent_digest=manifest.start_from,
-            dataset_id=dataset_id,
+            dataset_id=owner.dataset_id,
             manifest=record,
         )
         session.add(adapter)

@@ -86,9 +86,7 @@ def register(
         container.base,
         directory,
         container.settings.root,
-        name=body.name or directory.name,
-        workspace_id=principal.workspace_id,
-        use_case_id=use_case.id,
+        adapters.Owner(body.name or directory.name, principal.workspace_id, use_case.id),
     )
     return {"id": adapter.id, "name": adapter.name, "digest": adapter.digest}
 

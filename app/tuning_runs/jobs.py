@@ -18,7 +18,7 @@ from app.errors import JobFailed
 from app.jobs.runner import JobContext
 from app.models.service import BaseModel
 from app.tuning_runs import reader
-from app.tuning_runs.adapters import admit
+from app.tuning_runs.adapters import Owner, admit
 from app.tuning_runs.shown import shown
 from tuning.config import TuneConfig
 
@@ -55,10 +55,12 @@ class TuningJob:
             self._base,
             output,
             self._root,
-            name=f"{use_case.name}-{run.id[:6]}",
-            workspace_id=use_case.workspace_id,
-            use_case_id=use_case.id,
-            dataset_id=snapshot.id,
+            Owner(
+                name=f"{use_case.name}-{run.id[:6]}",
+                workspace_id=use_case.workspace_id,
+                use_case_id=use_case.id,
+                dataset_id=snapshot.id,
+            ),
         )
         with self._database.session() as session:
             session.execute(

@@ -9,7 +9,7 @@ import structlog
 import tuning.reader
 from app.db.session import Database
 from app.models.service import BaseModel
-from app.tuning_runs.adapters import admit
+from app.tuning_runs.adapters import Owner, admit
 from tuning.adapters import read_manifest
 
 log = structlog.get_logger(__name__)
@@ -25,4 +25,4 @@ def ensure(database: Database, base: BaseModel, root: Path) -> str | None:
     if manifest.base_digest != base.sha256:
         log.warning("reader_not_for_this_base", base=base.name)
         return None
-    return admit(database, base, FOLDER, root, name="reader").digest
+    return admit(database, base, FOLDER, root, Owner("reader")).digest

@@ -20,6 +20,9 @@ SETTINGS = (
     "epochs",
     "batch_rows",
     "max_seconds",
+    "max_tokens",
+    "grad_accumulation",
+    "dropout",
     "max_distractors",
     "p_no_gold",
     "max_length",
@@ -28,6 +31,10 @@ SETTINGS = (
     "seed",
     "checkpoint_steps",
 )
+
+# A second stage at the first stage's learning rate overwrites it (docs/LOG.md, XQuAD); its rank
+# must be at least the first stage's.
+_FROM_ADAPTER = {"r": 32, "alpha": 64, "learning_rate": 5e-4}
 
 
 def start(
@@ -62,7 +69,8 @@ def start(
     )
     session.add(run)
     session.flush()
-    job.payload = {"run_id": run.id, "settings": settings, "from": origin}
+    defaults = {} if origin == "none" else _FROM_ADAPTER
+    job.payload = {"run_id": run.id, "settings": defaults | settings, "from": origin}
     session.flush()
     return run, job
 

@@ -61,6 +61,13 @@ def test_a_broken_limit_removes_an_arm_before_it_can_eliminate_others(world):
     assert "take longer than 1 s" in reasons["hybrid"].sentence
 
 
+def test_latencies_of_one_cluster_count_one_by_one(world):
+    spec = replace(SPEC, constraints=(max_p95_latency(1.0),))
+    found = decision(world, ARMS, spec, n=200, cluster_size=10)
+    assert {verdict.n_effective for verdict in found.evidence.verdicts} == {200}
+    assert found.choice == "hybrid"
+
+
 def test_no_arm_within_the_limits_is_infeasible_with_the_smallest_relaxation(world):
     spec = replace(SPEC, constraints=(max_p95_latency(0.1), min_right_citation(0.7)))
     found = decision(world, ARMS, spec, n=300)

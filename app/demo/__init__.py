@@ -1,0 +1,1 @@
+"""The whole loop on the sample company, from documents to a decision and back."""
