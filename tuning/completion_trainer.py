@@ -22,7 +22,8 @@ _WIDTH_STEP = 32
 class PlannedBatchCollator:
     """Turns a planned batch (positions of rows) into right-padded tensors.
 
-    `input_ids` and `labels` are (rows, longest rounded up to a multiple of 32); labels are -100 outside completions.
+    `input_ids` and `labels` are (rows, longest rounded up to a multiple of 32); labels are -100
+    outside completions.
     """
 
     def __init__(self, rows: list[EncodedRow], pad_id: int) -> None:

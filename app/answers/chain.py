@@ -85,9 +85,10 @@ class AnswerChain(Runnable[AnswerRequest, AnswerResult]):
         context = self._retrieve(request, plan)
         retrieved = time.perf_counter()
         ids = self._prompt(request, plan, context)
+        most = min(plan.max_answer_tokens or self._max_answer_tokens, self._max_answer_tokens)
         generation_request = GenerationRequest(
             prompt_ids=ids,
-            max_tokens=min(request.max_tokens or self._max_answer_tokens, self._max_answer_tokens),
+            max_tokens=min(request.max_tokens or most, most),
             adapter=plan.adapter,
             temperature=request.temperature,
             top_p=request.top_p,

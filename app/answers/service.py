@@ -87,6 +87,7 @@ class AnswerService:
             adapter=_reference(adapter),
             adapter_id=adapter.id if adapter else None,
             adapter_name=adapter.name if adapter else None,
+            max_answer_tokens=use_case.options.get("max_answer_tokens"),
         )
 
     def _adapter(self, session: Session, use_case: UseCase, wanted: str | None) -> Adapter:

@@ -50,6 +50,7 @@ class Plan:
     adapter: AdapterRef | None
     adapter_id: str | None
     adapter_name: str | None
+    max_answer_tokens: int | None = None
 
     @property
     def with_context(self) -> bool:

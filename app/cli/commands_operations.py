@@ -141,11 +141,14 @@ def worker(context: typer.Context) -> None:
 def demo(
     context: typer.Context,
     output: Annotated[str, typer.Option(help="Folder of the report.")] = "demo-output",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A sixth of the questions, hardly any tuning.")
+    ] = False,
 ) -> None:
     """The whole loop on the sample company, from documents to a decision and back."""
     from app.demo.run import run_demo
 
-    run_demo(state_of(context), output)
+    run_demo(state_of(context), output, quick=quick)
 
 
 def models_list(context: typer.Context) -> None:

@@ -38,22 +38,25 @@ TUNING = {
     "max_length": 640,
     "p_no_gold": 0.05,
     "eval_rows": 0,
-    "max_tokens": 60000,
-    "max_seconds": 210,
+    "max_tokens": 50000,
+    "max_seconds": 180,
 }
 
 
 class Demo:
     """One run of the loop over an open connection to the service."""
 
-    def __init__(self, state: State, api: Api, samples: Path, folder: Path) -> None:
+    def __init__(
+        self, state: State, api: Api, samples: Path, folder: Path, *, quick: bool = False
+    ) -> None:
         self._state = state
         self._api = api
         self._samples = samples
         self._folder = folder
         self._stations = Stations()
-        self._rows = questions.chosen(questions.read(samples / "questions.jsonl"))
-        self._result: dict[str, Any] = {}
+        self._rows = questions.chosen(questions.read(samples / "questions.jsonl"), quick=quick)
+        self._settings = TUNING | ({"max_tokens": 4000} if quick else {})
+        self._result: dict[str, Any] = {"quick": quick}
 
     def run(self) -> dict[str, Any]:
         """All stations; returns what goes into result.json."""
@@ -92,7 +95,7 @@ class Demo:
                 "knowledge_bases": [KB],
                 "system_prompt": SYSTEM,
                 "abstain_sentence": ABSTAIN,
-                "options": {"style_pattern": STYLE},
+                "options": {"style_pattern": STYLE, "max_answer_tokens": 48},
             }
             self._api.call("POST", "/api/v1/use-cases", json=body)
         self._api.call("PATCH", f"/api/v1/use-cases/{USE_CASE}", json={"arm": "hybrid"})
@@ -145,7 +148,7 @@ class Demo:
             "use_case": USE_CASE,
             "dataset": self._result["dataset"]["sha256"],
             "start_from": "reader",
-            "settings": TUNING,
+            "settings": self._settings,
         }
         job = self._api.call("POST", "/api/v1/tuning-runs", json=body)
         made = self._state.run_job(self._api, job, "tune")["result"]
@@ -297,7 +300,7 @@ class Demo:
         ]
 
 
-def run_demo(state: State, output: str) -> None:
+def run_demo(state: State, output: str, *, quick: bool = False) -> None:
     """Run the loop in workspace `demo` and leave report.html and result.json in `output`."""
     samples = Path(__file__).resolve().parents[2] / "samples"
     if not (samples / "questions.jsonl").is_file():
@@ -309,7 +312,7 @@ def run_demo(state: State, output: str) -> None:
             api.call("POST", "/api/v1/workspaces", json={"name": WORKSPACE})
     demo_state = State(state.settings, state.json, WORKSPACE, "demo")
     with demo_state.api() as api:
-        result = Demo(demo_state, api, samples, folder).run()
+        result = Demo(demo_state, api, samples, folder, quick=quick).run()
     _show(result, folder)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from app.engines.types import AdapterRef, EngineError, Generation, GenerationRequest
-from app.errors import BadInput, ModelMissing
+from app.errors import AppError, BadInput, ModelMissing
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +90,7 @@ class LlamaCppEngine:
                 current = self._current
             if adapter.digest in current.slot_of:
                 return
+            _check_adapter_file(adapter)
             room = self._max_adapters - 1
             keep = current.adapters[-room:] if room else ()
             fresh = self._build((*keep, adapter))
@@ -109,29 +110,28 @@ class LlamaCppEngine:
             return _generation(reply, reply["choices"][0]["text"])
 
     def stream(self, request: GenerationRequest) -> Iterator[str | Generation]:
-        """Pieces of text as they come, then the whole `Generation`. Closing cancels."""
-        with self._use(request.adapter) as resident:
-            body = self._body(request, resident) | {"stream": True}
-            events: queue.SimpleQueue[dict[str, Any] | BaseException] = queue.SimpleQueue()
-            cancelled = threading.Event()
+        """Pieces of text as they come, then the whole `Generation`.
 
-            def on_event(event: dict[str, Any]) -> bool:
-                events.put(event)
-                return cancelled.is_set()  # True stops generation and frees the slot
+        Closing the iterator early lets the answer run to its end unheard: it holds its slot for at
+        most `max_tokens` more. Cancelling it inside llama.cpp (a callback that returns True) left
+        a slot spinning for ever about once in forty times with xllamacpp 2026.10.11549.
+        """
+        events: queue.SimpleQueue[dict[str, Any] | BaseException] = queue.SimpleQueue()
 
-            def work() -> None:
-                try:
-                    resident.server.handle_completions(body, on_event)
-                except (RuntimeError, ValueError) as error:
-                    events.put(error)
+        def on_event(event: dict[str, Any]) -> bool:
+            events.put(event)
+            return False
 
-            worker = threading.Thread(target=work, name="llamacpp-stream", daemon=True)
-            worker.start()
+        def work() -> None:
             try:
-                yield from _drain(events)
-            finally:
-                cancelled.set()
-                worker.join()
+                with self._use(request.adapter) as resident:
+                    body = self._body(request, resident) | {"stream": True}
+                    resident.server.handle_completions(body, on_event)
+            except (RuntimeError, ValueError, AppError) as error:
+                events.put(error)
+
+        threading.Thread(target=work, name="llamacpp-stream", daemon=True).start()
+        yield from _drain(events)
 
     def close(self) -> None:
         """Free the model; later requests are refused."""
@@ -181,7 +181,9 @@ class LlamaCppEngine:
             "top_p": request.top_p,
             "seed": request.seed,
             "stop": list(request.stop),
-            "cache_prompt": True,
+            # A prefix reused from an earlier request changes the batches, and with them, in the last
+            # bits, the logits: one prompt then gave three different greedy answers.
+            "cache_prompt": False,
             # Without the whole list llama.cpp applies every loaded adapter at its default scale.
             "lora": [
                 {"id": index, "scale": 1.0 if index == chosen else 0.0}
@@ -224,6 +226,23 @@ class LlamaCppEngine:
             raise EngineError(f"llama.cpp could not load {what}: {error}") from error
 
 
+def _check_adapter_file(adapter: AdapterRef) -> None:
+    """Refuse a missing, foreign or cut file by name, before the base is loaded a second time.
+
+    Whether a whole file fits the base was tried by the probe process when it was admitted.
+    """
+    from gguf import GGUFReader
+
+    if not adapter.gguf.is_file():
+        raise EngineError(f"adapter file {adapter.gguf.name} is missing")
+    try:
+        kind = GGUFReader(adapter.gguf).get_field("general.type")
+    except (ValueError, IndexError, KeyError, OSError) as error:
+        raise EngineError(f"adapter file {adapter.gguf.name} is damaged: {error}") from error
+    if kind is None or kind.contents() != "adapter":
+        raise EngineError(f"{adapter.gguf.name} is no adapter file")
+
+
 def _drain(
     events: queue.SimpleQueue[dict[str, Any] | BaseException],
 ) -> Iterator[str | Generation]:
@@ -233,6 +252,8 @@ def _drain(
             event = events.get(timeout=_STALL_S)
         except queue.Empty as error:
             raise EngineError(f"no token for {_STALL_S:.0f} s") from error
+        if isinstance(event, AppError):
+            raise event
         if isinstance(event, BaseException):
             raise EngineError(f"generation failed: {event}") from event
         _raise_on_error(event)

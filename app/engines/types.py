@@ -41,7 +41,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A finished text. `finish_reason`: stop, length or cancelled. Times in seconds."""
+    """A finished text. `finish_reason`: stop or length. Times in seconds."""
 
     text: str
     finish_reason: str
@@ -66,7 +66,7 @@ class Engine(Protocol):
         ...
 
     def stream(self, request: GenerationRequest) -> Iterator[str | Generation]:
-        """Pieces of text as they come, then one `Generation`. Closing the iterator cancels."""
+        """Pieces of text as they come, then one `Generation`; may be closed early."""
         ...
 
     def generate(self, request: GenerationRequest) -> Generation:

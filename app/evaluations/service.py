@@ -38,7 +38,10 @@ def start(
     comparison: Comparison,
     root: Path,
 ) -> tuple[Evaluation, Job]:
-    """A queued evaluation with its own copy of the samples; the caller submits its job."""
+    """A queued evaluation with its own copy of the samples, or the same one still unfinished.
+
+    The caller submits its job.
+    """
     use_case = use_cases.get(session, principal.workspace_id, use_case_name)
     samples = comparison.samples
     specs = arms_from(list(comparison.arms), comparison.adapter or use_case.adapter_id)
@@ -50,6 +53,9 @@ def start(
     rules = {"arms": specs, **comparison.options}
     reports.spec_for(rules)  # an unknown metric or rule is refused now, not after hours of work
     loaded = load_samples(samples)
+    unfinished = _unfinished(session, use_case.id, samples_digest(loaded), rules)
+    if unfinished is not None:
+        return unfinished
     evaluation_id = new_id()
     folder = root / "evaluations" / evaluation_id
     folder.mkdir(parents=True)
@@ -80,6 +86,25 @@ def start(
     session.add(evaluation)
     session.flush()
     return evaluation, job
+
+
+def _unfinished(
+    session: Session, use_case_id: str, digest: str, rules: dict[str, Any]
+) -> tuple[Evaluation, Job] | None:
+    """The same evaluation, interrupted or still going: asking again continues it."""
+    query = (
+        sa.select(Evaluation, Job)
+        .join(Job, Job.id == Evaluation.job_id)
+        .where(
+            Evaluation.use_case_id == use_case_id,
+            Evaluation.samples_sha256 == digest,
+            Job.state.in_(("queued", "running")),
+        )
+    )
+    for evaluation, job in session.execute(query):
+        if all(job.payload.get(key) == value for key, value in rules.items()):
+            return evaluation, job
+    return None
 
 
 def find(session: Session, workspace_id: str, evaluation_id: str) -> Evaluation:

@@ -15,12 +15,13 @@ import sqlalchemy as sa
 from app.db.session import Database
 from app.db.tables import Adapter, DatasetSnapshot, TuningRun, UseCase
 from app.errors import JobFailed
-from app.jobs.runner import JobContext
+from app.jobs.runner import Interrupted, JobContext
 from app.models.service import BaseModel
 from app.tuning_runs import reader
 from app.tuning_runs.adapters import Owner, admit
 from app.tuning_runs.shown import shown
 from tuning.config import TuneConfig
+from tuning.run import EXIT_INTERRUPTED
 
 
 class TuningJob:
@@ -108,6 +109,8 @@ class TuningJob:
                 job.progress(*shown(last))
         code = child.wait()
         reader_thread.join()
+        if code == EXIT_INTERRUPTED:  # it saved a checkpoint and goes on at the next launch
+            raise Interrupted
         if code != 0:
             reason = last.get("message") if last.get("phase") == "failed" else None
             tail = "".join(errors[-3:]).strip()

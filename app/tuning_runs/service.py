@@ -46,7 +46,7 @@ def start(
     settings: dict[str, Any],
     start_from: str | None,
 ) -> tuple[TuningRun, Job]:
-    """A queued tuning run; the caller submits its job after the commit."""
+    """A queued tuning run, or the same one still unfinished; the caller submits its job."""
     use_case = use_cases.get(session, principal.workspace_id, use_case_name)
     snapshot = datasets.find(session, principal.workspace_id, dataset)
     unknown = sorted(set(settings) - set(SETTINGS))
@@ -55,6 +55,11 @@ def start(
     origin = start_from or "reader"
     if origin not in ("reader", "none"):
         origin = use_cases.find_adapter(session, principal.workspace_id, origin).id
+    defaults = {} if origin == "none" else _FROM_ADAPTER
+    wanted = {"settings": defaults | settings, "from": origin}
+    unfinished = _unfinished(session, use_case.id, snapshot.id, wanted)
+    if unfinished is not None:
+        return unfinished
     job = Job(
         workspace_id=principal.workspace_id, kind="tune", payload={}, created_by=principal.name
     )
@@ -69,10 +74,28 @@ def start(
     )
     session.add(run)
     session.flush()
-    defaults = {} if origin == "none" else _FROM_ADAPTER
-    job.payload = {"run_id": run.id, "settings": defaults | settings, "from": origin}
+    job.payload = {"run_id": run.id, **wanted}
     session.flush()
     return run, job
+
+
+def _unfinished(
+    session: Session, use_case_id: str, dataset_id: str, wanted: dict[str, Any]
+) -> tuple[TuningRun, Job] | None:
+    """The same run, interrupted or still going: asking again continues it."""
+    query = (
+        sa.select(TuningRun, Job)
+        .join(Job, Job.id == TuningRun.job_id)
+        .where(
+            TuningRun.use_case_id == use_case_id,
+            TuningRun.dataset_id == dataset_id,
+            Job.state.in_(("queued", "running")),
+        )
+    )
+    for run, job in session.execute(query):
+        if all(job.payload.get(key) == value for key, value in wanted.items()):
+            return run, job
+    return None
 
 
 def list_all(session: Session, workspace_id: str) -> list[dict[str, Any]]:

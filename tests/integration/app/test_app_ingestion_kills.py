@@ -1,4 +1,4 @@
-"""SIGKILL at random moments of an ingest job; a restart finishes it with its effect exactly once."""
+"""SIGKILL at random moments of an ingest job; a restart finishes it, its effect exactly once."""
 
 import os
 import random

@@ -15,9 +15,7 @@ def home(tmp_path, monkeypatch):
     home = tmp_path / "home"
     monkeypatch.setenv("TANDEM_HOME", str(home))
     monkeypatch.delenv("TANDEM_API_KEY", raising=False)
-    monkeypatch.setattr(
-        app.bootstrap, "Container", lambda settings: make_container(settings.home)
-    )
+    monkeypatch.setattr(app.bootstrap, "Container", lambda settings: make_container(settings.home))
     monkeypatch.chdir(tmp_path)
     return home
 

@@ -11,8 +11,12 @@ from app.errors import BadInput, NotFound
 from app.feedback.service import example_digest
 from tuning.snapshot import load
 
-FACTS = [f"The {name} plan costs {n} euros a month." for n, name in enumerate(
-    ("Ripple", "Torrent", "Breeze", "Summit", "Canal", "Harbour"), start=41)]
+FACTS = [
+    f"The {name} plan costs {n} euros a month."
+    for n, name in enumerate(
+        ("Ripple", "Torrent", "Breeze", "Summit", "Canal", "Harbour"), start=41
+    )
+]
 
 
 class World:
@@ -32,7 +36,12 @@ class World:
 
     def build(self, **shares):
         return service.build(
-            self.database, self.owner, self.use_case, lambda q, n: [], self.root / "datasets", **shares
+            self.database,
+            self.owner,
+            self.use_case,
+            lambda q, n: [],
+            self.root / "datasets",
+            **shares,
         )
 
 
@@ -83,8 +92,16 @@ def test_fact_that_its_document_no_longer_holds_is_left_out(world):
 
 def test_examples_of_one_document_never_straddle_splits(world):
     rows = [grounded(n) for n in range(6)]
-    rows += [row(f"And number {n} again, please?", FACTS[n], kind="grounded",
-                 sources=[f"doc-{n + 1}.md"], gold_text=FACTS[n]) for n in range(6)]
+    rows += [
+        row(
+            f"And number {n} again, please?",
+            FACTS[n],
+            kind="grounded",
+            sources=[f"doc-{n + 1}.md"],
+            gold_text=FACTS[n],
+        )
+        for n in range(6)
+    ]
     world.import_rows(rows)
     split_of = {}
     for made in load(world.build(dev=0.3, test=0.3).path).rows:

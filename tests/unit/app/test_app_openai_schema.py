@@ -89,7 +89,13 @@ def test_fields_of_openai_that_mean_nothing_here_are_ignored():
 
 def test_decoding_fields_are_taken_over():
     made = request(
-        [user("Hi")], temperature=0.5, top_p=0.9, seed=7, stop="X", max_tokens=9, max_completion_tokens=5
+        [user("Hi")],
+        temperature=0.5,
+        top_p=0.9,
+        seed=7,
+        stop="X",
+        max_tokens=9,
+        max_completion_tokens=5,
     )
     assert (made.temperature, made.top_p, made.seed) == (0.5, 0.9, 7)
     assert (made.stop, made.max_tokens) == (("X",), 5)

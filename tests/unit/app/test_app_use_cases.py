@@ -29,8 +29,13 @@ def knowledge_base(session, workspace, name="docs"):
 
 def adapter(session, name, digest, workspace=None):
     row = Adapter(
-        workspace_id=workspace, name=name, digest=digest, path="", gguf_path="",
-        base_sha256="0", manifest={},
+        workspace_id=workspace,
+        name=name,
+        digest=digest,
+        path="",
+        gguf_path="",
+        base_sha256="0",
+        manifest={},
     )
     session.add(row)
     session.flush()
