@@ -1,4 +1,4 @@
-"""Stand-ins without weights: an engine that reads its prompt, a hashing encoder, a byte tokenizer."""
+"""Stand-ins without weights: an engine that reads its prompt, an encoder, a byte tokenizer."""
 
 import re
 import threading

@@ -43,15 +43,17 @@ def use_case_create(
     style: Annotated[
         str | None, typer.Option(help="Regular expression of the house style.")
     ] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Most tokens of an answer.")] = None,
 ) -> None:
     """Create a use case: what clients call as `model`."""
     state = state_of(context)
+    options = {"style_pattern": style, "max_answer_tokens": max_tokens}
     body = {
         "name": name,
         "knowledge_bases": kb or [],
         "system_prompt": system,
         "abstain_sentence": abstain,
-        "options": {"style_pattern": style} if style else {},
+        "options": {key: value for key, value in options.items() if value is not None},
     }
     with state.api() as api:
         made = api.call("POST", "/api/v1/use-cases", json=body)

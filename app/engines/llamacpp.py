@@ -181,7 +181,7 @@ class LlamaCppEngine:
             "top_p": request.top_p,
             "seed": request.seed,
             "stop": list(request.stop),
-            # A prefix reused from an earlier request changes the batches, and with them, in the last
+            # llama.cpp would keep up to 8 GiB of old prompts; slots still reuse their own prefix.
             # bits, the logits: one prompt then gave three different greedy answers.
             "cache_prompt": False,
             # Without the whole list llama.cpp applies every loaded adapter at its default scale.
