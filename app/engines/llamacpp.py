@@ -181,8 +181,8 @@ class LlamaCppEngine:
             "top_p": request.top_p,
             "seed": request.seed,
             "stop": list(request.stop),
-            # llama.cpp would keep up to 8 GiB of old prompts; slots still reuse their own prefix.
-            # bits, the logits: one prompt then gave three different greedy answers.
+            # A prefix reused from an earlier request changes the batches and so the last bits of
+            # the logits: one prompt then gave three different greedy answers.
             "cache_prompt": False,
             # Without the whole list llama.cpp applies every loaded adapter at its default scale.
             "lora": [
@@ -201,7 +201,7 @@ class LlamaCppEngine:
         params.cpuparams.n_threads = self._threads
         params.cpuparams_batch.n_threads = self._threads
         params.warmup = False
-        # llama.cpp would keep up to 8 GiB of old prompts; slots still reuse a shared prefix.
+        # llama.cpp would keep up to 8 GiB of old prompts in memory.
         params.cache_ram_mib = 0
         params.verbosity = -1
         # xllamacpp always opens a loopback port: nobody learns this key, so nobody can use it.
