@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
     """Print the smoke answers as one JSON line; exit 1 with a reason on stderr."""
     base, adapter, tokenizer_folder = arguments
     tokenizer = load_tokenizer(tokenizer_folder)
-    engine = LlamaCppEngine(Path(base), base_sha256="", slots=1, context_tokens=512)
+    engine = LlamaCppEngine(Path(base), base_sha256="", threads=1, slots=1, context_tokens=512)
     ref = AdapterRef("probe", Path(adapter))
     replies = {}
     for question in _QUESTIONS:

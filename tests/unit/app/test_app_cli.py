@@ -16,7 +16,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("TANDEM_HOME", str(home))
     monkeypatch.delenv("TANDEM_API_KEY", raising=False)
     # It would bind the process's loggers to this test's captured stderr.
-    monkeypatch.setattr("app.cli.main.configure_logs", lambda *_, **__: None)
+    monkeypatch.setattr(sys.modules["app.cli.main"], "configure_logs", lambda *_, **__: None)
     monkeypatch.setattr(app.bootstrap, "Container", lambda settings: make_container(settings.home))
     monkeypatch.chdir(tmp_path)
     return home
