@@ -10,6 +10,7 @@ import os
 import queue
 import secrets
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ from app.errors import AppError, BadInput, ModelMissing
 log = structlog.get_logger(__name__)
 
 _STALL_S = 300.0
+_CLOSE_S = 10.0
 
 
 class _Resident:
@@ -113,8 +115,8 @@ class LlamaCppEngine:
         """Pieces of text as they come, then the whole `Generation`.
 
         Closing the iterator early lets the answer run to its end unheard: it holds its slot for at
-        most `max_tokens` more. Cancelling it inside llama.cpp (a callback that returns True) left
-        a slot spinning for ever about once in forty times with xllamacpp 2026.10.11549.
+        most `max_tokens` more. With cancelling inside llama.cpp (a callback that returns True)
+        later requests were seen to wait without end on a loaded machine (docs/LOG.md, Threads).
         """
         events: queue.SimpleQueue[dict[str, Any] | BaseException] = queue.SimpleQueue()
 
@@ -134,12 +136,16 @@ class LlamaCppEngine:
         yield from _drain(events)
 
     def close(self) -> None:
-        """Free the model; later requests are refused."""
+        """Refuse later requests, let those under way end (10 s at most), free the model."""
         with self._lock:
             self._closed = True
+            self._current.retired = True
+        deadline = time.monotonic() + _CLOSE_S
+        while self._current.users and time.monotonic() < deadline:
+            time.sleep(0.05)
+        with self._lock:
             if self._current.users == 0:
                 self._current.server = None
-            self._current.retired = True
 
     @contextmanager
     def _use(self, adapter: AdapterRef | None) -> Iterator[_Resident]:
