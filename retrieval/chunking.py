@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from retrieval.types import Block, Chunk, ParsedDocument
+from retrieval.types import Block, Chunk, ParsedDocument, located_text
 
 CountTokens = Callable[[str], int]
 
@@ -78,14 +78,7 @@ def chunk_document(
 
 def embed_text(chunk: Chunk, title: str) -> str:
     """What is embedded for a chunk: title, headings, then its text, a line each."""
-    return _embed_text(title, chunk.heading_path, chunk.text)
-
-
-def _embed_text(title: str, heading_path: Sequence[str], text: str) -> str:
-    context = [part for part in (title, *heading_path) if part]
-    # The document's top heading usually repeats its title.
-    unique = list(dict.fromkeys(context))
-    return "\n".join([" > ".join(unique), text]) if unique else text
+    return located_text(title, chunk.heading_path, chunk.text)
 
 
 def _make_chunk(
@@ -98,7 +91,7 @@ def _make_chunk(
     start, end = units[0].start, units[-1].end
     text = units[0].prefix + document.text[start:end]
     pages = [unit.page for unit in units if unit.page is not None]
-    digest = hashlib.sha256(_embed_text(document.title, path, text).encode()).hexdigest()
+    digest = hashlib.sha256(located_text(document.title, path, text).encode()).hexdigest()
     return Chunk(
         ordinal=ordinal,
         text=text,

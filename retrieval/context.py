@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from retrieval.types import Hit
+from retrieval.types import Hit, located_text
 
 Item = TypeVar("Item")
 
@@ -59,8 +59,7 @@ def pack(
 
 def passage_text(hit: Hit) -> str:
     """What the model reads of a hit: title and headings on a line, then the chunk."""
-    path = list(dict.fromkeys(part for part in (hit.title, *hit.heading_path) if part))
-    return "\n".join([" > ".join(path), hit.text]) if path else hit.text
+    return located_text(hit.title, hit.heading_path, hit.text)
 
 
 def edges_first(ranked: Sequence[Item]) -> list[Item]:

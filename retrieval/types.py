@@ -4,7 +4,7 @@ All are frozen. Offsets are in characters (code points) of `ParsedDocument.text`
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NewType
 
@@ -141,3 +141,17 @@ def make_chunk_id(scope: Scope, version_id: str, ordinal: int) -> str:
     """
     name = "\x1f".join((scope.workspace_id, scope.knowledge_base_id, version_id, str(ordinal)))
     return str(uuid.uuid5(_CHUNK_NAMESPACE, name))
+
+
+def context_path(title: str, headings: Iterable[str]) -> str:
+    """Title and headings joined by " > ", without blanks and repeats.
+
+    The top heading of a document often repeats its title.
+    """
+    return " > ".join(dict.fromkeys(part for part in (title, *headings) if part))
+
+
+def located_text(title: str, headings: Iterable[str], text: str) -> str:
+    """A chunk under its path, a line each: what is embedded, and what a model reads of it."""
+    path = context_path(title, headings)
+    return f"{path}\n{text}" if path else text

@@ -22,7 +22,7 @@ from app.engines.types import Engine, Generation, GenerationRequest
 from app.errors import BadInput
 from retrieval.context import PackedContext, pack
 from retrieval.search import SearchResult
-from retrieval.types import Hit
+from retrieval.types import Hit, context_path
 from tuning.prompt import Passage, encode, render_messages, template_digest
 
 log = structlog.get_logger(__name__)
@@ -130,7 +130,10 @@ class AnswerChain(Runnable[AnswerRequest, AnswerResult]):
         return pack(found.hits, self._budget, self._count_tokens)
 
     def _prompt(self, request: AnswerRequest, plan: Plan, context: PackedContext) -> list[int]:
-        passages = [Passage(_title(p.hit), p.hit.text) for p in context.passages]
+        passages = [
+            Passage(context_path(p.hit.title, p.hit.heading_path), p.hit.text)
+            for p in context.passages
+        ]
         room = self._engine.context_tokens - 32
         history = list(request.history)
         system = "\n".join(part for part in (plan.system_prompt, request.system) if part)
@@ -224,7 +227,3 @@ class AnswerChain(Runnable[AnswerRequest, AnswerResult]):
                 )
             )
         return tuple(citations)
-
-
-def _title(hit: Hit) -> str:
-    return " > ".join(dict.fromkeys(part for part in (hit.title, *hit.heading_path) if part))

@@ -20,7 +20,7 @@ from app.errors import BadInput, NotFound
 from app.feedback.service import example_digest
 from app.use_cases import service as use_cases
 from app.workspaces.policy import Principal
-from retrieval.types import Hit
+from retrieval.types import Hit, context_path
 from tuning.examples import Example as ParsedExample
 from tuning.examples import load_examples
 from tuning.prompt import DEFAULT_ABSTAIN
@@ -197,7 +197,7 @@ def _passages_by_document(session: Session, use_case: UseCase) -> dict[str, list
     )
     passages: dict[str, list[dict[str, str]]] = {}
     for chunk, document in session.execute(query):
-        title = " > ".join(dict.fromkeys(p for p in (document.title, *chunk.heading_path) if p))
+        title = context_path(document.title, chunk.heading_path)
         passages.setdefault(document.external_id, []).append(
             {"id": chunk.id, "title": title, "text": chunk.text, "version": chunk.version_id}
         )
@@ -261,7 +261,7 @@ def _gold(example: Example, passages: dict[str, list[dict[str, str]]]) -> RowPas
 
 
 def _row_passage(hit: Hit) -> RowPassage:
-    title = " > ".join(dict.fromkeys(p for p in (hit.title, *hit.heading_path) if p))
+    title = context_path(hit.title, hit.heading_path)
     return {"id": hit.chunk_id, "title": title, "text": hit.text}
 
 

@@ -16,6 +16,7 @@ from app.db.tables import Evaluation, UseCase
 from app.engines.types import EngineError
 from app.errors import BadInput
 from app.evaluations import reports
+from app.evaluations.reports import BASELINES, BEST_SENTENCE, CONSTANT
 from app.jobs.runner import JobContext
 from evals.baselines import best_sentence_arm, constant_answer
 from evals.outputs import Output, Passage
@@ -23,10 +24,6 @@ from evals.runner import RunProgress, run_arms
 from evals.samples import Sample, load_samples
 from retrieval.types import WorkspaceId
 from tuning.prompt import Message
-
-CONSTANT = "constant answer"
-BEST_SENTENCE = "best sentence"
-BASELINES = (CONSTANT, BEST_SENTENCE)
 
 
 class EvaluationJob:

@@ -17,7 +17,9 @@ from evals.report import Section, render_report, to_json, to_markdown
 from evals.runner import read_outputs
 from evals.samples import load_samples
 
-BASELINES = ("constant answer", "best sentence")
+CONSTANT = "constant answer"
+BEST_SENTENCE = "best sentence"
+BASELINES = (CONSTANT, BEST_SENTENCE)
 
 
 def measure(folder: Path, payload: dict[str, Any]) -> tuple[Evaluation, Decision]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from retrieval.embedding import TextEncoder
 from retrieval.index import VectorIndex
 from retrieval.langchain import TandemRetriever
 from retrieval.search import HybridSearcher, SearchResult
-from retrieval.types import Hit, IndexedChunk, Scope, WorkspaceId
+from retrieval.types import Hit, IndexedChunk, Scope, WorkspaceId, located_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,17 +208,11 @@ def rebuild(
     scope = Scope(WorkspaceId(kb.workspace_id), kb.id)
     knowledge.index.drop(scope)
     points = [_unembedded(scope, document, chunk) for document, chunk in rows]
-    texts = [passage_text_of(point) for point in points]
+    texts = [located_text(point.title, point.heading_path, point.text) for point in points]
     vectors = knowledge.embedder.embed_passages(texts)
-    knowledge.index.upsert(_with_vector(p, v) for p, v in zip(points, vectors, strict=True))
+    knowledge.index.upsert(replace(p, vector=v) for p, v in zip(points, vectors, strict=True))
     knowledge.index.flush()
     return {"documents": len(documents), "chunks": len(points)}
-
-
-def passage_text_of(point: IndexedChunk) -> str:
-    """What is embedded of a chunk: title and headings, then its text."""
-    path = list(dict.fromkeys(part for part in (point.title, *point.heading_path) if part))
-    return "\n".join([" > ".join(path), point.text]) if path else point.text
 
 
 def _unembedded(scope: Scope, document: Document, chunk: Chunk) -> IndexedChunk:
@@ -239,11 +233,3 @@ def _unembedded(scope: Scope, document: Document, chunk: Chunk) -> IndexedChunk:
         vector=np.zeros(0, np.float32),
         content_hash=chunk.content_sha256,
     )
-
-
-def _with_vector(
-    point: IndexedChunk, vector: np.ndarray[Any, np.dtype[np.float32]]
-) -> IndexedChunk:
-    from dataclasses import replace
-
-    return replace(point, vector=vector)
