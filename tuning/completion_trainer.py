@@ -6,11 +6,14 @@ fast unmasked kernels apply, and no query has an empty row (which gave NaN gradi
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tuning.builder import EncodedRow
 from tuning.config import TuneConfig
+from tuning.hardware import resolve_device
 from tuning.plan import Plan
 
 IGNORED = -100
@@ -74,12 +77,16 @@ def completion_trainer(
     plan: Plan,
     config: TuneConfig,
     *,
-    device: str,
     folder: Path,
     callback: Any,
+    spent: Callable[[], float],
 ) -> Any:
-    """The trainer of one run; call its `train(resume_from_checkpoint=...)`."""
+    """The trainer of one run; call its `train(resume_from_checkpoint=...)`.
+
+    `spent` is the share of `max_seconds` used so far; it is asked only where there is such a limit.
+    """
     from datasets import Dataset
+    from torch.optim.lr_scheduler import LambdaLR
     from torch.utils.data import SequentialSampler
     from transformers import PrinterCallback
     from trl import SFTTrainer
@@ -100,6 +107,13 @@ def completion_trainer(
                 loss = loss * self.accelerator.num_processes
             return (loss, outputs) if return_outputs else loss
 
+        def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+            if config.max_seconds is None:
+                return super().create_scheduler(num_training_steps, optimizer)
+            factor = partial(cosine_factor, plan.steps, config.warmup, spent)
+            self.lr_scheduler = LambdaLR(optimizer or self.optimizer, factor)
+            return self.lr_scheduler
+
         def _get_train_sampler(self, train_dataset: Any = None) -> Any:
             return SequentialSampler(train_dataset or self.train_dataset)
 
@@ -108,7 +122,7 @@ def completion_trainer(
 
     trainer = CompletionTrainer(
         model=model,
-        args=_arguments(plan, config, device, folder),
+        args=_arguments(plan, config, folder),
         train_dataset=Dataset.from_list([{"rows": batch} for batch in plan.batches]),
         data_collator=PlannedBatchCollator(plan.rows, int(tokenizer.eos_token_id)),
         processing_class=tokenizer,
@@ -119,10 +133,23 @@ def completion_trainer(
     return trainer
 
 
-def _arguments(plan: Plan, config: TuneConfig, device: str, folder: Path) -> Any:
+def cosine_factor(steps: int, warmup: float, spent: Callable[[], float], step: int) -> float:
+    """The share in [0, 1] of the learning rate at a step: linear warm-up, then cosine to zero.
+
+    Where the time will end before the steps do, the time counts, so that a slow machine ends with
+    small steps too instead of stopping in the middle of large ones.
+    """
+    rising = math.ceil(warmup * steps)
+    if step < rising:
+        return step / rising
+    by_steps = (step - rising) / max(1, steps - rising)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, max(by_steps, spent()))))
+
+
+def _arguments(plan: Plan, config: TuneConfig, folder: Path) -> Any:
     from trl import SFTConfig
 
-    on_cpu = device == "cpu"
+    on_cpu = resolve_device(config.device) == "cpu"
     return SFTConfig(
         output_dir=str(folder),
         num_train_epochs=1,

@@ -38,7 +38,8 @@ class TuneConfig:
         eval_rows: Most dev rows answered per evaluation; 0 turns evaluations off.
         eval_steps: Evaluate every so many steps as well as at the end of each epoch.
         patience: Stop after so many evaluations without a better dev score; 0 never stops.
-        max_seconds: Stop after this training time (evaluations included).
+        max_seconds: Stop after this training time (evaluations included); the learning rate
+            falls with the time where that ends first.
         max_tokens: Plan at most this many training tokens.
         checkpoint_steps: Checkpoint every so many steps; None leaves it to the seconds.
         checkpoint_seconds: Checkpoint when this much time passed since the last one.

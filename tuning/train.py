@@ -29,7 +29,6 @@ from tuning.hardware import (
     describe_hardware,
     peak_memory_bytes,
     release_free_memory,
-    resolve_device,
 )
 from tuning.lora import attach_lora, continue_from, lora_state
 from tuning.plan import make_plan
@@ -278,7 +277,6 @@ class _Run:
         from tuning.completion_trainer import completion_trainer
 
         config = self.config
-        device = resolve_device(config.device)
         torch.manual_seed(config.seed)
         set_seed(config.seed)
         model = attach_lora(
@@ -295,9 +293,9 @@ class _Run:
             self.tokenizer,
             self.plan,
             config,
-            device=device,
             folder=self.work.checkpoints,
             callback=_callback(self),
+            spent=lambda: self.clock.seconds() / (config.max_seconds or math.inf),
         )
 
     def _manifest_start(self) -> AdapterManifest:

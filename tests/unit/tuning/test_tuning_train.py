@@ -1,13 +1,16 @@
 import dataclasses
 import json
+import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tuning import adapters
 from tuning.base_model import load_model
 from tuning.builder import DrawConfig, build_rows
-from tuning.completion_trainer import PlannedBatchCollator, completion_loss
+from tuning.completion_trainer import PlannedBatchCollator, completion_loss, cosine_factor
 from tuning.config import TuneConfig, config_from
 from tuning.errors import (
     AdapterError,
@@ -279,3 +282,24 @@ def test_unknown_and_bad_settings_are_refused():
 
 def test_a_configuration_survives_json(config):
     assert config_from(json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+@given(st.integers(1, 400), st.floats(0, 0.5))
+def test_learning_rate_without_a_time_limit_is_the_usual_cosine(steps, warmup):
+    from transformers import get_cosine_schedule_with_warmup
+
+    rising = math.ceil(warmup * steps)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    usual = get_cosine_schedule_with_warmup(optimizer, rising, steps).lr_lambdas[0]
+    for step in {0, 1, steps // 3, steps // 2, steps - 1, steps}:
+        ours = cosine_factor(steps, warmup, lambda: 0.0, step)
+        assert ours == pytest.approx(usual(step), abs=1e-9)
+
+
+@given(st.integers(10, 400), st.floats(0, 0.3), st.floats(0, 1), st.floats(0, 1))
+def test_learning_rate_falls_with_the_time_where_that_ends_first(steps, warmup, early, late):
+    early, late = sorted((early, late))
+    step = math.ceil(warmup * steps) + 1
+    at = [cosine_factor(steps, warmup, lambda share=s: share, step) for s in (early, late, 1.0)]
+    assert at[0] >= at[1] >= at[2] == pytest.approx(0, abs=1e-9)
+    assert all(0 <= value <= 1 for value in at)
