@@ -20,6 +20,7 @@ from app.answers.chain import AnswerChain
 from app.answers.service import AnswerService, describe_versions
 from app.answers.types import AnswerRequest, Plan
 from app.config import Settings
+from app.db.base import now
 from app.db.migrations import upgrade
 from app.db.session import Database
 from app.engines.llamacpp import LlamaCppEngine
@@ -28,8 +29,13 @@ from app.errors import Conflict
 from app.evaluations.jobs import EvaluationJob
 from app.jobs.runner import JobContext, JobRunner
 from app.knowledge import service as knowledge_service
+from app.knowledge.indexes import KnowledgeIndex, KnowledgeIndexes, Load
 from app.knowledge.ingest import Ingestion
-from app.knowledge.service import KnowledgeIndex
+from app.knowledge.migration import EmbeddingMigration
+from app.knowledge.schedule import Ticker, activate_due
+from app.knowledge.sources import AddressRules, WebRules
+from app.knowledge.verify import mark_clean, mend_after_crash
+from app.knowledge.view import View
 from app.models.service import BaseModel, ModelStore
 from app.tuning_runs import reader as shipped_reader
 from app.tuning_runs.jobs import TuningJob
@@ -38,8 +44,10 @@ from app.workspaces.operator import operator_secret
 from retrieval.chunking import ChunkingOptions
 from retrieval.edge import EdgeIndex
 from retrieval.embedding import Embedder
+from retrieval.followup import Turn, standalone_query
 from retrieval.index import VectorIndex
-from retrieval.search import HybridSearcher, SearchResult
+from retrieval.reranking import CrossEncoderReranker, Reranker
+from retrieval.search import HybridSearcher, SearchOptions, SearchResult
 from tuning.base_model import load_tokenizer
 
 
@@ -48,6 +56,19 @@ def _quiet_progress_bars() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+
+
+def _one_torch_thread_each() -> int:
+    """Hold torch to one thread per forward pass; how many passes to run side by side instead.
+
+    Torch starts an OpenMP team for every Python thread that embeds. With more team threads than
+    cores, libgomp hardly spins at barriers any more, and llama.cpp, which shares the library and
+    meets at a barrier per operation, answers about 2.5 times slower (docs/LOG.md, Threads).
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    return os.cpu_count() or 1
 
 
 class HomeLock:
@@ -96,33 +117,37 @@ class Container:
         self,
         settings: Settings,
         *,
-        knowledge: KnowledgeIndex | None = None,
+        load_index: Load | None = None,
         engine: Engine | None = None,
         tokenizer: Any = None,
     ) -> None:
-        """Make the cheap parts; `knowledge`, `engine` and `tokenizer` replace the real ones."""
+        """Make the cheap parts; `load_index`, `engine` and `tokenizer` replace the real ones."""
         self.settings = settings
-        for name, part in (
-            ("_knowledge", knowledge),
-            ("_engine", engine),
-            ("tokenizer", tokenizer),
-        ):
+        for name, part in (("_engine", engine), ("tokenizer", tokenizer)):
             if part is not None:
                 self.__dict__[name] = part
+        self._load_index = load_index or self._real_index
         self.database = Database(settings.sql_url)
         self.models = ModelStore(settings)
         self.jobs = JobRunner(
             self.database,
             settings.jobs_sql_url,
-            {"ingest": self._ingest, "tune": self._tune, "evaluate": self._evaluate},
+            {
+                "ingest": self._ingest,
+                "migrate": self._migrate,
+                "tune": self._tune,
+                "evaluate": self._evaluate,
+            },
         )
         self._lock = threading.RLock()
+        self.ticker = Ticker(self.database, lambda: self.knowledge, self.jobs.submit)
 
     def prepare(self) -> None:
         """Bring the database up to date and make the default workspace."""
         upgrade(self.database)
         with self.database.session() as session:
             workspaces.ensure_default_workspace(session)
+        activate_due(self.database, lambda: self.knowledge, now())
 
     @cached_property
     def operator_proof(self) -> str:
@@ -130,8 +155,8 @@ class Container:
         return operator_secret(self.settings.root)
 
     @property
-    def knowledge(self) -> KnowledgeIndex:
-        """Embedder and vector index; loads the embedding model at first use."""
+    def knowledge(self) -> KnowledgeIndexes:
+        """Embedders and vector indexes; what a killed process left is mended at first use."""
         with self._lock:
             return self._knowledge
 
@@ -155,18 +180,37 @@ class Container:
     @cached_property
     def embedder_name(self) -> str:
         """What a new knowledge base records as its embedding model."""
-        return self.knowledge.embedder.identity
+        return self.knowledge.by_source(None).embedder.identity
 
     @cached_property
-    def _knowledge(self) -> KnowledgeIndex:
+    def _knowledge(self) -> KnowledgeIndexes:
+        indexes = KnowledgeIndexes(self._load_index)
+        mend_after_crash(self.database, indexes, self.settings.root)
+        return indexes
+
+    def _real_index(self, source: str | None) -> KnowledgeIndex:
+        """The index of the configured embedding model, or of another one by folder or name."""
         _quiet_progress_bars()
-        embedder = Embedder(self.models.embedding(), name=self.settings.embedding_model)
+        embedder = Embedder(
+            self.models.embedding(source),
+            name=Path(source).name if source else self.settings.embedding_model,
+            workers=_one_torch_thread_each(),
+        )
         index = self._vector_index(embedder)
         chunking = ChunkingOptions(
             max_tokens=self.settings.chunk_tokens,
             min_tokens=min(40, self.settings.chunk_tokens // 3),
         )
-        return KnowledgeIndex(index, embedder, HybridSearcher(index, embedder), chunking)
+        options = SearchOptions(
+            diversity=self.settings.search_diversity, neighbours=self.settings.search_neighbours
+        )
+        searcher = HybridSearcher(index, embedder, self._reranker, options=options)
+        return KnowledgeIndex(index, embedder, searcher, chunking)
+
+    @cached_property
+    def _reranker(self) -> Reranker | None:
+        name = self.settings.reranker
+        return None if name is None else CrossEncoderReranker(name)
 
     def _vector_index(self, embedder: Embedder) -> VectorIndex:
         shape: dict[str, Any] = {
@@ -189,8 +233,11 @@ class Container:
     @cached_property
     def _engine(self) -> Engine:
         if self.base.gguf is None:
+            import torch
+
             from app.engines.transformers import TransformersEngine
 
+            torch.set_num_threads(os.cpu_count() or 1)  # here torch itself generates
             return TransformersEngine(
                 self.base.hf,
                 base_sha256=self.base.sha256,
@@ -207,22 +254,27 @@ class Container:
 
     @cached_property
     def _answers(self) -> AnswerService:
-        reader = self._reader()
+        reader = self.admit_reader()
         tokenizer = self.tokenizer
 
         def count_tokens(text: str) -> int:
             return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
         def search(request: AnswerRequest, plan: Plan) -> SearchResult:
-            return knowledge_service.search(
-                self.database,
-                self.knowledge,
+            view = View(request.groups, request.as_of, request.without_documents, request.where)
+            turns = [
+                Turn(turn["role"], turn["content"])
+                for turn in request.history
+                if turn["role"] != "system"
+            ]
+            question = knowledge_service.Question(
                 request.workspace_id,
                 plan.knowledge_base_ids,
-                request.question,
+                standalone_query(request.question, turns),
                 self.settings.passages,
-                without=request.without_documents,
+                view,
             )
+            return knowledge_service.search(self.database, self.knowledge, question)
 
         chain = AnswerChain(
             engine=self.engine,
@@ -235,13 +287,18 @@ class Container:
         )
         return AnswerService(self.database, chain, reader)
 
-    def _reader(self) -> str | None:
+    def admit_reader(self) -> str | None:
+        """Digest of the shipped reader, now ready to serve; None where it does not fit."""
         if isinstance(self.engine, LlamaCppEngine):
             return shipped_reader.ensure(self.database, self.base, self.settings.root)
         return None
 
     def _ingest(self, job: JobContext) -> dict[str, Any]:
-        return Ingestion(self.database, self.knowledge).run(job)
+        rules = WebRules(AddressRules.of(self.settings.source_allow, self.settings.source_ports))
+        return Ingestion(self.database, self.knowledge, self.settings.root, rules).run(job)
+
+    def _migrate(self, job: JobContext) -> dict[str, Any]:
+        return EmbeddingMigration(self.database, self.knowledge).run(job)
 
     def _tune(self, job: JobContext) -> dict[str, Any]:
         return TuningJob(self.database, self.settings.root, self.base).run(job)
@@ -258,9 +315,13 @@ class Container:
 
     def close(self) -> None:
         """Stop jobs, flush the index, free the models."""
+        self.ticker.stop()
         self.jobs.close()
         if "_knowledge" in self.__dict__:
-            self._knowledge.index.close()
+            self._knowledge.close()
+            # A job that was cut short may have left vectors that only the next start can judge.
+            if not self.jobs.has_unfinished():
+                mark_clean(self.settings.root)
         if "_engine" in self.__dict__:
             self._engine.close()
         self.database.close()

@@ -46,9 +46,23 @@ class Settings(BaseSettings):
 
     chunk_tokens: int = Field(150, ge=32, le=512)
     passages: int = Field(3, ge=1, le=12, description="passages put before the model")
+    reranker: str | None = Field(None, description="cross-encoder folder or name; default: none")
+    search_diversity: float | None = Field(
+        None, ge=0, le=1, description="balance of maximal marginal relevance; default: off"
+    )
+    search_neighbours: int = Field(
+        0, ge=0, le=3, description="chunks joined to a hit on either side"
+    )
     context_budget_tokens: int = Field(620, ge=64)
 
     max_upload_bytes: int = 50 * 1024 * 1024
+    source_allow: tuple[str, ...] = Field(
+        (), description="internal hosts and networks that web sources may read (JSON list)"
+    )
+    source_ports: tuple[int, ...] = Field(
+        (), description="ports besides 80 and 443 that web sources may use (JSON list)"
+    )
+    data: Path | None = Field(None, description="data sets of tests and benchmarks")
     api_key: SecretStr | None = Field(None, description="key the command line presents")
 
     @cached_property

@@ -20,6 +20,7 @@ Library errors (RetrievalError, TuningError, EvalError, OSError ENOSPC) are mapp
 from __future__ import annotations
 
 import errno
+import os
 
 from evals.errors import EvalError
 from retrieval.errors import EmptyDocument, RetrievalError, UnsupportedFormat
@@ -122,7 +123,10 @@ def as_app_error(error: Exception) -> AppError | None:
     if isinstance(error, RetrievalError | TuningError | EvalError):
         return BadInput(str(error))
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageFull(f"no space left on the disk ({error.filename or 'data directory'})")
+        where = error.filename or "data directory"
+        told = error.strerror in (None, os.strerror(error.errno), str(error.errno))
+        why = "" if told else f": {error.strerror}"
+        return StorageFull(f"no space left on the disk ({where}){why}")
     if "database or disk is full" in str(error):
         return StorageFull("no space left on the disk that holds the database")
     return None

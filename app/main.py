@@ -22,7 +22,9 @@ from app.errors import AppError, as_app_error
 from app.evaluations.endpoints import router as evaluations
 from app.feedback.endpoints import router as feedback
 from app.jobs.endpoints import router as jobs
+from app.knowledge.document_endpoints import router as documents
 from app.knowledge.endpoints import router as knowledge
+from app.knowledge.sync_endpoints import router as syncs
 from app.tuning_runs.endpoints import router as tuning_runs
 from app.use_cases.endpoints import router as use_cases
 from app.workspaces.endpoints import router as workspaces
@@ -53,6 +55,8 @@ def create_app(container: Container | None = None) -> FastAPI:
     for router in (
         workspaces,
         knowledge,
+        documents,
+        syncs,
         use_cases,
         answers,
         feedback,

@@ -1,12 +1,14 @@
 """Reading benchmark on XQuAD (English): 3 retrieved passages, EM, F1, citation, abstention.
 
   python -m benchmarks.xquad prepare --data XQUAD_DIR --models MODELS_DIR --out WORK
-  python -m benchmarks.xquad score --work WORK --base HF_DIR [--adapter DIR] --arm rag|prompt [...]
+  python -m benchmarks.xquad score --work WORK --base HF_DIR [--adapter DIR] --arm context|bare
+  python -m benchmarks.xquad service --data XQUAD_DIR --adapter DIR [--every N] --out DIR
 
 `prepare` retrieves with the product's own search and writes the prompts' passages, so that every
 adapter is judged on the same prompts, and a sealed snapshot of the training articles. Questions
 of an article lie on one side of the split. `score` runs on a CPU or a GPU through transformers;
-`tandem eval run` measures the same questions through the whole service.
+`service` measures the test questions through the whole service: ingested passages, the product's
+search, llama.cpp, `eval run`'s report, once as they are and once with the gold passage hidden.
 """
 
 from __future__ import annotations
@@ -197,6 +199,75 @@ def _measure(cases: list[dict[str, Any]], answers: list[str], with_context: bool
     return {key: round(value, 4) for key, value in result.items()}
 
 
+def service(options: argparse.Namespace) -> None:
+    from app.cli.client import Api
+    from app.config import Settings
+
+    passages = {p["passage_id"]: p for p in read(options.data / "passages.jsonl")}
+    questions = [
+        q
+        for q in read(options.data / "questions.shared.jsonl")
+        if split_of(passages[q["gold_passage"]]["title"]) == "test"
+    ][:: options.every]
+    with tempfile.TemporaryDirectory() as folder:
+        home, documents = Path(folder) / "home", Path(folder) / "documents"
+        home.mkdir()
+        documents.mkdir()
+        (home / "models").symlink_to(Settings().models_dir.resolve())
+        for passage in passages.values():
+            text = f"# {passage['title'].replace('_', ' ')}\n\n{passage['text']}\n"
+            (documents / f"{passage['passage_id']}.md").write_text(text, "utf-8")
+        samples = Path(folder) / "samples.jsonl"
+        _write(samples, [_sample(q) for q in questions])
+        settings = Settings(home=home, chunk_tokens=500, context_budget_tokens=1500, passages=K)
+        with Api(settings) as api:
+            _through_service(api, options, documents, samples)
+
+
+def _sample(question: dict[str, Any]) -> dict[str, Any]:
+    gold = question["gold_passage"]
+    return {
+        "id": question["id"],
+        "question": question["question"],
+        "answers": question["answers"],
+        "gold": [f"{gold}.md"],
+        "cluster": gold,
+    }
+
+
+def _through_service(api: Any, options: argparse.Namespace, documents: Path, samples: Path) -> None:
+    import shutil
+
+    def show(job: dict[str, Any]) -> None:
+        progress = job.get("progress") or {}
+        print(f"\r{json.dumps(progress)[:150]:150}", end="", file=sys.stderr, flush=True)
+
+    api.call("POST", "/api/v1/knowledge-bases", json={"name": "xquad"})
+    api.call("POST", "/api/v1/use-cases", json={"name": "xquad", "knowledge_bases": ["xquad"]})
+    body: dict[str, Any] = {"paths": [str(documents)], "sync": True}
+    job = api.call("POST", "/api/v1/knowledge-bases/xquad/ingest", json=body)
+    print(json.dumps(api.wait(job, show)["result"]["counts"]), flush=True)
+    body = {"use_case": "xquad", "path": str(options.adapter.resolve()), "name": "xquad-house"}
+    adapter = api.call("POST", "/api/v1/adapters", json=body)
+    for label, arms, hidden in (
+        ("as-it-is", ["prompt", "rag", "tuned", "hybrid", "reader"], False),
+        ("gold-removed", ["rag", "hybrid", "reader"], True),
+    ):
+        body = {
+            "use_case": "xquad",
+            "samples": str(samples),
+            "arms": arms,
+            "adapter": adapter["id"],
+            "remove_gold": hidden,
+        }
+        done = api.wait(api.call("POST", "/api/v1/evaluations", json=body), show)["result"]
+        target = options.out / label
+        target.mkdir(parents=True, exist_ok=True)
+        for name in ("report.html", "report.md", "result.json", "outputs.jsonl"):
+            shutil.copyfile(Path(done["path"]) / name, target / name)
+        print((target / "report.md").read_text("utf-8"), flush=True)
+
+
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
 
@@ -220,6 +291,12 @@ def main() -> int:
     second.add_argument("--batch", type=int, default=64)
     second.add_argument("--out", type=Path)
     second.set_defaults(run=score)
+    third = commands.add_parser("service")
+    third.add_argument("--data", type=Path, required=True)
+    third.add_argument("--adapter", type=Path, required=True)
+    third.add_argument("--every", type=int, default=1, help="ask every n-th test question")
+    third.add_argument("--out", type=Path, required=True)
+    third.set_defaults(run=service)
     options = parser.parse_args()
     options.run(options)
     return 0

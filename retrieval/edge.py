@@ -5,7 +5,6 @@ does its own locking); opening, creating and dropping a shard is serialised here
 """
 
 import json
-import os
 import re
 import shutil
 import threading
@@ -14,29 +13,34 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.edge_query import shard_queries
+from retrieval.edge_shard import fsync, require_room, shard_config, shard_filter
 from retrieval.errors import IndexBusy, IndexUnreadable, VectorIndexError
+from retrieval.fusion import fuse_points, join_records
 from retrieval.index import (
     DENSE,
     INDEXED_FIELDS,
     LEXICAL,
+    NO_NARROWING,
     TENANT_FIELD,
+    Candidate,
     FusionOptions,
+    IndexQuery,
+    Narrowing,
     check_query,
-    cosine,
-    in_order,
-    to_hit,
+    to_chunk,
     to_payload,
 )
 from retrieval.lexical import LexicalEncoder
 from retrieval.types import Hit, IndexedChunk, Scope
 
 if TYPE_CHECKING:
-    from qdrant_edge import EdgeConfig, EdgeShard, Filter
+    from qdrant_edge import EdgeShard, Filter
 
 T = TypeVar("T")
 
@@ -61,6 +65,7 @@ class EdgeIndex:
         model_identity: str,
         fusion: FusionOptions | None = None,
         language: str = "english",
+        least_free_bytes: int = 96 * 2**20,
     ) -> None:
         """Nothing is opened or created before it is needed.
 
@@ -70,7 +75,10 @@ class EdgeIndex:
             model_identity: `Embedder.identity` of the model that makes them.
             fusion: weights of dense and lexical search.
             language: stop words and stemmer of BM25.
+            least_free_bytes: with less room on the disk shards are neither opened nor written;
+                those that are open go on answering.
         """
+        self._least_free = least_free_bytes
         self._root = Path(root)
         self._dimension = dimension
         self._model_identity = model_identity
@@ -119,49 +127,29 @@ class EdgeIndex:
         *,
         dense: bool = True,
         lexical: bool = True,
-        exclude_versions: Collection[str] = (),
+        narrowing: Narrowing = NO_NARROWING,
     ) -> list[Hit]:
         """The best hits of one scope; see `VectorIndex`."""
-        from qdrant_edge import Fusion, Prefetch, Query, QueryRequest
+        query = IndexQuery(query_text, query_vector, dense, lexical, narrowing)
+        return [candidate.hit for candidate in self.candidates(scope, query, limit)]
 
-        check_query(query_vector, limit, dense=dense, lexical=lexical)
+    def candidates(self, scope: Scope, query: IndexQuery, limit: int) -> list[Candidate]:
+        """The best candidates of one scope; see `VectorIndex`."""
+        check_query(query.vector, limit, dense=query.dense, lexical=query.lexical)
         shard = self._open(scope, create=False)
         if shard is None:
             return []
-        where = _filter(scope, exclude_versions=exclude_versions)
-        queries, weights = [], []
-        if dense and query_vector is not None:
-            queries.append(Query.Nearest(query_vector.tolist(), using=DENSE))
-            weights.append(self._fusion.dense_weight)
-        if lexical:
-            queries.append(Query.Nearest(self._lexical.query(query_text), using=LEXICAL))
-            weights.append(self._fusion.lexical_weight)
-        options: dict[str, Any] = {
-            "limit": limit,
-            "filter": where,
-            "with_payload": True,
-            "with_vector": [DENSE] if query_vector is not None else False,
-        }
-        if len(queries) == 1:
-            request = QueryRequest(query=queries[0], **options)
-        else:
-            depth = max(self._fusion.prefetch, limit)
-            stages = [Prefetch(limit=depth, query=q, filter=where) for q in queries]
-            # Qdrant counts ranks from 0, the published formula from 1.
-            fused = Fusion.Rrf(k=self._fusion.k + 1, weights=weights)
-            request = QueryRequest(query=cast(Fusion, fused), prefetches=stages, **options)
-        points = self._call(scope, lambda: shard.query(request))
-        if query_vector is not None and any(DENSE not in (p.vector or {}) for p in points):
+        fusion = query.fusion or self._fusion
+        where = shard_filter(scope, narrowing=query.narrowing)
+        request = shard_queries(query, where, max(fusion.prefetch, limit), self._lexical)
+        found = self._call(scope, lambda: shard.query_batch(request))
+        ranked = fuse_points(found, query, fusion)[:limit]
+        with_vector = [DENSE] if query.vector is not None else False
+        ids: list[Any] = [point.id for point in ranked]
+        records = self._call(scope, lambda: shard.retrieve(ids, True, with_vector))
+        if with_vector and any(DENSE not in (record.vector or {}) for record in records):
             raise self._unreadable(scope, "dense vectors are missing")
-        return in_order(
-            to_hit(
-                str(point.id),
-                float(point.score),
-                cosine(point.vector, query_vector),
-                point.payload or {},
-            )
-            for point in points
-        )
+        return join_records(ranked, records, query)
 
     def flush(self) -> None:
         """Return once all writes before it are on disk."""
@@ -177,16 +165,35 @@ class EdgeIndex:
         shard = self._open(scope, create=False)
         if shard is None:
             return 0
-        request = CountRequest(exact=True, filter=_filter(scope))
+        request = CountRequest(exact=True, filter=shard_filter(scope))
         return self._call(scope, lambda: shard.count(request))
 
     def chunk_ids(self, scope: Scope) -> set[str]:
         """The ids of all chunks in the scope."""
-        return {str(record.id) for record in self._scroll(scope, _filter(scope))}
+        return {str(record.id) for record in self._scroll(scope, shard_filter(scope))}
+
+    def chunk_hashes(self, scope: Scope) -> dict[str, str]:
+        """Content hash by chunk id, for all chunks in the scope."""
+        records = self._scroll(scope, shard_filter(scope), with_payload=["content_hash"])
+        return {str(r.id): str((r.payload or {}).get("content_hash", "")) for r in records}
+
+    def chunks_of_version(self, scope: Scope, version_id: str) -> list[IndexedChunk]:
+        """A version's points as they are stored; see `VectorIndex`."""
+        where = shard_filter(scope, field=("version_id", version_id))
+        records = self._scroll(scope, where, with_payload=True, with_vector=[DENSE])
+        chunks = [to_chunk(str(r.id), r.payload, r.vector) for r in records]
+        return sorted(chunks, key=lambda chunk: chunk.ordinal)
+
+    def delete_chunks(self, scope: Scope, chunk_ids: Collection[str]) -> None:
+        """Remove the chunks of these ids; unknown ones are no error."""
+        from qdrant_edge import UpdateOperation
+
+        if chunk_ids:
+            self._write(scope, UpdateOperation.delete_points(list(chunk_ids)), create=False)
 
     def stored_vectors(self, scope: Scope, document_id: str) -> dict[str, NDArray[np.float32]]:
         """Vectors of a document's chunks by content hash."""
-        where = _filter(scope, field=("document_id", document_id))
+        where = shard_filter(scope, field=("document_id", document_id))
         return {
             record.payload["content_hash"]: np.asarray(record.vector[DENSE], dtype=np.float32)
             for record in self._scroll(scope, where, with_payload=True, with_vector=[DENSE])
@@ -222,12 +229,13 @@ class EdgeIndex:
     def _delete(self, scope: Scope, field: str, value: str) -> None:
         from qdrant_edge import UpdateOperation
 
-        where = _filter(scope, field=(field, value))
+        where = shard_filter(scope, field=(field, value))
         self._write(scope, UpdateOperation.delete_points_by_filter(where), create=False)
 
     def _write(self, scope: Scope, operation: Any, *, create: bool) -> None:
         shard = self._open(scope, create=create)
         if shard is not None:
+            require_room(self._root, self._least_free)
             self._call(scope, lambda: shard.update(operation))
 
     def _scroll(
@@ -235,7 +243,7 @@ class EdgeIndex:
         scope: Scope,
         where: "Filter",
         *,
-        with_payload: bool = False,
+        with_payload: bool | list[str] = False,
         with_vector: bool | list[str] = False,
     ) -> Iterator[Any]:
         from qdrant_edge import ScrollRequest
@@ -272,9 +280,10 @@ class EdgeIndex:
             shard = self._shards.get(scope)
             if shard is None:
                 folder = self._folder(scope)
+                if not folder.exists() and not create:
+                    return None
+                require_room(self._root, self._least_free)
                 if not folder.exists():
-                    if not create:
-                        return None
                     self._create(scope, folder)
                 shard = self._load(scope, folder)
                 self._shards[scope] = shard
@@ -287,7 +296,9 @@ class EdgeIndex:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = folder.with_name(f".new-{uuid.uuid4().hex}")
         draft.mkdir()
-        shard = self._call(scope, lambda: EdgeShard.create(str(draft), self._config()))
+        shard = self._call(
+            scope, lambda: EdgeShard.create(str(draft), shard_config(self._dimension))
+        )
         for field in INDEXED_FIELDS:
             params = KeywordIndexParams(is_tenant=field == TENANT_FIELD)
             shard.update(UpdateOperation.create_field_index(field, params))
@@ -300,25 +311,9 @@ class EdgeIndex:
             "language": self._language,
         }
         (draft / _STAMP).write_text(json.dumps(stamp))
-        _fsync(draft / _STAMP)
+        fsync(draft / _STAMP)
         draft.rename(folder)
-        _fsync(folder.parent)
-
-    def _config(self) -> "EdgeConfig":
-        from qdrant_edge import (
-            Distance,
-            EdgeConfig,
-            EdgeSparseVectorParams,
-            EdgeVectorParams,
-            HnswIndexConfig,
-            Modifier,
-        )
-
-        # Below full_scan_threshold (in KB of vectors) an exact scan is faster than the graph.
-        hnsw = HnswIndexConfig(m=16, ef_construct=128, full_scan_threshold=10_000)
-        dense = EdgeVectorParams(size=self._dimension, distance=Distance.Cosine, hnsw_config=hnsw)
-        sparse = EdgeSparseVectorParams(modifier=Modifier.Idf)
-        return EdgeConfig(vectors={DENSE: dense}, sparse_vectors={LEXICAL: sparse})
+        fsync(folder.parent)
 
     def _load(self, scope: Scope, folder: Path) -> "EdgeShard":
         from qdrant_edge import EdgeShard
@@ -364,39 +359,7 @@ class EdgeIndex:
         )
 
 
-def _filter(
-    scope: Scope,
-    *,
-    field: tuple[str, str] | None = None,
-    exclude_versions: Collection[str] = (),
-) -> "Filter":
-    """The scope, and what narrows it further; a filter without the scope cannot be made."""
-    from qdrant_edge import FieldCondition, Filter, MatchAny, MatchValue
-
-    wanted = [
-        (TENANT_FIELD, str(scope.workspace_id)),
-        ("knowledge_base_id", scope.knowledge_base_id),
-    ]
-    if field is not None:
-        wanted.append(field)
-    must: list[Any] = [
-        FieldCondition(key=key, match=MatchValue(value=value)) for key, value in wanted
-    ]
-    if not exclude_versions:
-        return Filter(must=must)
-    excluded = FieldCondition(key="version_id", match=MatchAny(any=sorted(exclude_versions)))
-    return Filter(must=must, must_not=[excluded])
-
-
 def _batched(items: Iterable[IndexedChunk], size: int) -> Iterator[list[IndexedChunk]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,6 +7,7 @@ import copy
 import hashlib
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -63,6 +64,7 @@ class Embedder:
         batch_size: int = 32,
         device: str = "cpu",
         allow_download: bool = False,
+        workers: int = 1,
     ) -> None:
         """Load the model.
 
@@ -73,10 +75,13 @@ class Embedder:
             batch_size: texts per forward pass; longer texts come in smaller batches.
             device: a torch device.
             allow_download: whether a hub name may be fetched over the network.
+            workers: batches of `embed_passages` computed side by side; useful where torch is
+                held to one thread per forward pass.
 
         Raises:
             EmbeddingError: the model is missing or cannot be loaded.
         """
+        self._workers = max(1, workers)
         self._model = _load(str(name_or_path), device, precision, allow_download)
         self._lock = threading.Lock()
         self._batch_size = batch_size
@@ -136,9 +141,20 @@ class Embedder:
         out = np.empty((len(texts), self._dimension), dtype=np.float32)
         # Texts of like length share a batch, so little of it is padding.
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for at in range(0, len(order), batch_size):
-            rows = order[at : at + batch_size]
+        # A few texts are shared out too: one full batch would leave the other workers idle.
+        size = min(batch_size, max(1, -(-len(order) // self._workers)))
+        batches = [order[at : at + size] for at in range(0, len(order), size)]
+
+        def compute(rows: list[int]) -> None:
             out[rows] = self._forward([texts[i] for i in rows])
+
+        if self._workers == 1 or len(batches) == 1:
+            for rows in batches:
+                compute(rows)
+        else:
+            # The longest first, so that no worker is left alone with them at the end.
+            with ThreadPoolExecutor(self._workers, "embed") as pool:
+                list(pool.map(compute, reversed(batches)))
         return out
 
     def _forward(self, texts: list[str]) -> NDArray[np.float32]:

@@ -18,16 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import VectorIndexError
+from retrieval.fusion import fuse_points, join_records
 from retrieval.index import (
     DENSE,
     INDEXED_FIELDS,
     LEXICAL,
+    NO_NARROWING,
     TENANT_FIELD,
+    Candidate,
     FusionOptions,
+    IndexQuery,
+    Narrowing,
     check_query,
-    cosine,
-    in_order,
-    to_hit,
+    to_chunk,
     to_payload,
 )
 from retrieval.lexical import LexicalEncoder
@@ -116,56 +119,29 @@ class ServerIndex:
         *,
         dense: bool = True,
         lexical: bool = True,
-        exclude_versions: Collection[str] = (),
+        narrowing: Narrowing = NO_NARROWING,
     ) -> list[Hit]:
         """The best hits of one scope; see `VectorIndex`."""
-        from qdrant_client import models
+        query = IndexQuery(query_text, query_vector, dense, lexical, narrowing)
+        return [candidate.hit for candidate in self.candidates(scope, query, limit)]
 
-        check_query(query_vector, limit, dense=dense, lexical=lexical)
+    def candidates(self, scope: Scope, query: IndexQuery, limit: int) -> list[Candidate]:
+        """The best candidates of one scope; see `VectorIndex`. Two round trips."""
+        check_query(query.vector, limit, dense=query.dense, lexical=query.lexical)
         if not self._exists():
             return []
-        where = _filter(scope, exclude_versions=exclude_versions)
-        depth = max(self._fusion.prefetch, limit)
-        stages, weights = [], []
-        if dense and query_vector is not None:
-            stages.append(
-                models.Prefetch(query=query_vector.tolist(), using=DENSE, filter=where, limit=depth)
-            )
-            weights.append(self._fusion.dense_weight)
-        if lexical:
-            stages.append(self._lexical_stage(scope, query_text, where, depth))
-            weights.append(self._fusion.lexical_weight)
-        if len(stages) == 1:
-            only = stages[0]
-            query: dict[str, Any] = {
-                "query": only.query,
-                "using": only.using,
-                "search_params": only.params,
-            }
-        else:
-            # Qdrant counts ranks from 0, the published formula from 1.
-            fused = models.RrfQuery(rrf=models.Rrf(k=self._fusion.k + 1, weights=weights))
-            query = {"prefetch": stages, "query": fused}
-        response = self._call(
-            partial(
-                self._client.query_points,
-                self._collection,
-                query_filter=where,
-                limit=limit,
-                with_payload=True,
-                with_vectors=[DENSE] if query_vector is not None else False,
-                **query,
-            )
+        fusion = query.fusion or self._fusion
+        requests = self._queries(scope, query, max(fusion.prefetch, limit))
+        found = self._call(partial(self._client.query_batch_points, self._collection, requests))
+        ranked = fuse_points([response.points for response in found], query, fusion)[:limit]
+        retrieve = partial(
+            self._client.retrieve,
+            self._collection,
+            [point.id for point in ranked],
+            with_payload=True,
+            with_vectors=[DENSE] if query.vector is not None else False,
         )
-        return in_order(
-            to_hit(
-                str(point.id),
-                float(point.score),
-                cosine(point.vector, query_vector),
-                point.payload or {},
-            )
-            for point in response.points
-        )
+        return join_records(ranked, self._call(retrieve) if ranked else [], query)
 
     def flush(self) -> None:
         """Nothing to do: every write waits until the server has it in its log."""
@@ -182,6 +158,27 @@ class ServerIndex:
     def chunk_ids(self, scope: Scope) -> set[str]:
         """The ids of all chunks in the scope."""
         return {str(record.id) for record in self._scroll(_filter(scope))}
+
+    def chunk_hashes(self, scope: Scope) -> dict[str, str]:
+        """Content hash by chunk id, for all chunks in the scope."""
+        records = self._scroll(_filter(scope), with_payload=["content_hash"])
+        return {str(r.id): str((r.payload or {}).get("content_hash", "")) for r in records}
+
+    def chunks_of_version(self, scope: Scope, version_id: str) -> list[IndexedChunk]:
+        """A version's points as they are stored; see `VectorIndex`."""
+        where = _filter(scope, field=("version_id", version_id))
+        records = self._scroll(where, with_payload=True, with_vectors=[DENSE])
+        chunks = [to_chunk(str(r.id), r.payload, r.vector) for r in records]
+        return sorted(chunks, key=lambda chunk: chunk.ordinal)
+
+    def delete_chunks(self, scope: Scope, chunk_ids: Collection[str]) -> None:
+        """Remove the chunks of these ids; unknown ones are no error."""
+        from qdrant_client import models
+
+        if chunk_ids:
+            where = _filter(scope)
+            where.must = [*(where.must or []), models.HasIdCondition(has_id=sorted(chunk_ids))]
+            self._delete(where)
 
     def stored_vectors(self, scope: Scope, document_id: str) -> dict[str, NDArray[np.float32]]:
         """Vectors of a document's chunks by content hash; spares embedding unchanged text."""
@@ -203,19 +200,30 @@ class ServerIndex:
     def close(self) -> None:
         """Nothing to do: the client belongs to whoever made it."""
 
-    def _lexical_stage(
-        self, scope: Scope, text: str, where: "models.Filter", depth: int
-    ) -> "models.Prefetch":
+    def _queries(self, scope: Scope, query: IndexQuery, depth: int) -> "list[models.QueryRequest]":
+        """The dense request, then the lexical one, ids and scores only; absent sides left out."""
         from qdrant_client import models
 
-        sparse = self._lexical.query(text)
-        return models.Prefetch(
-            query=models.SparseVector(indices=sparse.indices, values=sparse.values),
-            using=LEXICAL,
-            filter=where,
-            limit=depth,
-            params=models.SearchParams(idf=models.IdfCorpusParams(corpus=_filter(scope))),
-        )
+        where = _filter(scope, narrowing=query.narrowing)
+        requests = []
+        if query.dense and query.vector is not None:
+            vector = query.vector.tolist()
+            params = models.SearchParams(exact=query.exact)
+            requests.append(
+                models.QueryRequest(
+                    query=vector, using=DENSE, filter=where, limit=depth, params=params
+                )
+            )
+        if query.lexical:
+            sparse = self._lexical.query(query.text)
+            terms = models.SparseVector(indices=sparse.indices, values=sparse.values)
+            idf = models.SearchParams(idf=models.IdfCorpusParams(corpus=_filter(scope)))
+            requests.append(
+                models.QueryRequest(
+                    query=terms, using=LEXICAL, filter=where, limit=depth, params=idf
+                )
+            )
+        return requests
 
     def _exists(self) -> bool:
         if not self._ready:
@@ -272,7 +280,7 @@ class ServerIndex:
         self,
         where: "models.Filter",
         *,
-        with_payload: bool = False,
+        with_payload: bool | list[str] = False,
         with_vectors: bool | list[str] = False,
     ) -> Iterator[Any]:
         offset = None
@@ -310,7 +318,7 @@ def _filter(
     scope: Scope,
     *,
     field: tuple[str, str] | None = None,
-    exclude_versions: Collection[str] = (),
+    narrowing: Narrowing = NO_NARROWING,
 ) -> "models.Filter":
     """The scope, and what narrows it further; a filter without the scope cannot be made."""
     from qdrant_client import models
@@ -325,9 +333,15 @@ def _filter(
         models.FieldCondition(key=key, match=models.MatchValue(value=value))
         for key, value in wanted
     ]
-    if not exclude_versions:
-        return models.Filter(must=must)
-    excluded = models.MatchAny(any=sorted(exclude_versions))
-    return models.Filter(
-        must=must, must_not=[models.FieldCondition(key="version_id", match=excluded)]
-    )
+    if narrowing.only_documents is not None:
+        only = models.MatchAny(any=sorted(narrowing.only_documents))
+        must.append(models.FieldCondition(key="document_id", match=only))
+    must_not: list[Any] = [
+        models.FieldCondition(key=key, match=models.MatchAny(any=sorted(values)))
+        for key, values in (
+            ("document_id", narrowing.without_documents),
+            ("version_id", narrowing.without_versions),
+        )
+        if values
+    ]
+    return models.Filter(must=must, must_not=must_not or None)

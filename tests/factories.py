@@ -22,7 +22,7 @@ from app.db.tables import (
     KnowledgeBase,
     UseCase,
 )
-from app.knowledge.service import KnowledgeIndex
+from app.knowledge.indexes import KnowledgeIndex
 from app.models.service import BaseModel
 from app.workspaces import service as workspaces
 from app.workspaces.policy import Principal
@@ -60,8 +60,7 @@ def make_container(home: Path, *, answers: bool = True, **changes) -> Container:
     `answers=False` leaves engine and tokenizer out, whose imports take seconds.
     """
     settings = make_settings(home, **changes)
-    container = Container(settings)
-    container.__dict__["_knowledge"] = make_knowledge(settings)
+    container = Container(settings, load_index=lambda _source: make_knowledge(settings))
     if answers:
         tokenizer = make_byte_tokenizer()
         container.__dict__.update(

@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -20,6 +21,7 @@ from app.answers.types import AnswerRequest, AnswerResult, Citation, Plan
 from app.db.base import new_id
 from app.engines.types import Engine, Generation, GenerationRequest
 from app.errors import BadInput
+from app.knowledge.view import VersionName
 from retrieval.context import PackedContext, pack
 from retrieval.search import SearchResult
 from retrieval.types import Hit, context_path
@@ -28,7 +30,7 @@ from tuning.prompt import Passage, encode, render_messages, template_digest
 log = structlog.get_logger(__name__)
 
 Search = Callable[[AnswerRequest, Plan], SearchResult]
-Describe = Callable[[Sequence[str]], dict[str, tuple[str, int]]]
+Describe = Callable[[Sequence[str]], dict[str, VersionName]]
 
 
 class AnswerChain(Runnable[AnswerRequest, AnswerResult]):
@@ -51,7 +53,7 @@ class AnswerChain(Runnable[AnswerRequest, AnswerResult]):
             engine: the text generator.
             tokenizer: Hugging Face tokenizer of the base model.
             search: visible hits for a request under a plan.
-            describe_versions: version id -> (external document id, version number).
+            describe_versions: how versions are called, by their ids.
             count_tokens: counts the tokens of a passage.
             context_budget_tokens: tokens that all passages may take together.
             max_answer_tokens: default and upper bound of an answer's length.
@@ -82,7 +84,7 @@ class AnswerChain(Runnable[AnswerRequest, AnswerResult]):
         if not request.question.strip():
             raise BadInput("the question is empty")
         started = time.perf_counter()
-        context = self._retrieve(request, plan)
+        context, coverage = self._retrieve(request, plan)
         retrieved = time.perf_counter()
         ids = self._prompt(request, plan, context)
         most = min(plan.max_answer_tokens or self._max_answer_tokens, self._max_answer_tokens)
@@ -117,17 +119,18 @@ class AnswerChain(Runnable[AnswerRequest, AnswerResult]):
         }
         if first_token is not None:
             timings["first_token_s"] = first_token - started
-        yield self._result(request, plan, context, generation_request, generation, timings)
+        result = self._result(request, plan, context, generation_request, generation, timings)
+        yield replace(result, coverage=coverage)
 
     def retrieve(self, request: AnswerRequest, plan: Plan) -> tuple[Hit, ...]:
         """The hits that would be packed, best first."""
         return self._search(request, plan).hits
 
-    def _retrieve(self, request: AnswerRequest, plan: Plan) -> PackedContext:
+    def _retrieve(self, request: AnswerRequest, plan: Plan) -> tuple[PackedContext, float | None]:
         if not plan.with_context:
-            return PackedContext((), ())
+            return PackedContext((), ()), None
         found = self._search(request, plan)
-        return pack(found.hits, self._budget, self._count_tokens)
+        return pack(found.hits, self._budget, self._count_tokens), found.coverage
 
     def _prompt(self, request: AnswerRequest, plan: Plan, context: PackedContext) -> list[int]:
         passages = [
@@ -160,7 +163,7 @@ class AnswerChain(Runnable[AnswerRequest, AnswerResult]):
         timings: dict[str, float],
     ) -> AnswerResult:
         checked = ground(generation.text, request.question, context.passages, plan.abstain_sentence)
-        identity = self._identity(plan, context, sent)
+        identity = self._identity(request, plan, context, sent)
         canonical = json.dumps(identity, sort_keys=True, ensure_ascii=False)
         return AnswerResult(
             id=new_id(),
@@ -183,7 +186,7 @@ class AnswerChain(Runnable[AnswerRequest, AnswerResult]):
         )
 
     def _identity(
-        self, plan: Plan, context: PackedContext, sent: GenerationRequest
+        self, request: AnswerRequest, plan: Plan, context: PackedContext, sent: GenerationRequest
     ) -> dict[str, Any]:
         ids = ",".join(map(str, sent.prompt_ids))
         return {
@@ -192,6 +195,7 @@ class AnswerChain(Runnable[AnswerRequest, AnswerResult]):
             "template": self._template,
             "prompt_sha256": hashlib.sha256(ids.encode()).hexdigest(),
             "arm": plan.arm,
+            "as_of": request.as_of.isoformat() if request.as_of else None,
             "chunks": [p.hit.chunk_id for p in context.passages],
             "versions": sorted({p.hit.version_id for p in context.passages}),
             "context_budget_tokens": self._budget if plan.with_context else 0,
@@ -209,14 +213,14 @@ class AnswerChain(Runnable[AnswerRequest, AnswerResult]):
         citations = []
         for quote in checked.quotes:
             hit = quote.passage.hit
-            external_id, number = versions.get(hit.version_id, ("?", 0))
+            version = versions.get(hit.version_id, VersionName("?", 0))
             citations.append(
                 Citation(
                     number=quote.passage.number,
-                    document=external_id,
+                    document=version.document,
                     document_id=hit.document_id,
                     version_id=hit.version_id,
-                    version=number,
+                    version=version.number,
                     chunk_id=hit.chunk_id,
                     title=hit.title,
                     heading=" > ".join(hit.heading_path),
@@ -224,6 +228,7 @@ class AnswerChain(Runnable[AnswerRequest, AnswerResult]):
                     quote=quote.text,
                     quote_start=quote.start,
                     quote_end=quote.end,
+                    superseded_by=version.superseded_by,
                 )
             )
         return tuple(citations)

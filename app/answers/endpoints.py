@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from app.answers import service
+from app.answers.lineage import lineage
 from app.dependencies import ContainerDep, PrincipalDep
 
 router = APIRouter(prefix="/answers", tags=["answers"])
@@ -17,4 +17,4 @@ def show(answer_id: str, container: ContainerDep, principal: PrincipalDep) -> di
     """An answer with its passages, versions, adapter and identity."""
     principal.require("read")
     with container.database.session() as session:
-        return service.lineage(session, principal.workspace_id, answer_id)
+        return lineage(session, principal.workspace_id, answer_id, principal.groups)

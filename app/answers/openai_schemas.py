@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.answers.service import as_json
 from app.answers.types import AnswerRequest, AnswerResult, Citation
+from app.db.base import aware
 from app.errors import BadInput
 from app.workspaces.policy import Principal
 from tuning.prompt import Message
@@ -42,10 +44,17 @@ class ChatMessage(BaseModel):
 
 
 class TandemOptions(BaseModel):
-    """Our extension of the request: another arm or adapter than the use case serves with."""
+    """Our extension of the request.
+
+    Another arm or adapter than the use case serves with; `groups`, `as_of` and `where` narrow what
+    the answer comes from (document groups, the knowledge of a past moment, attributes).
+    """
 
     arm: str | None = None
     adapter: str | None = None
+    groups: list[str] | None = None
+    as_of: datetime | None = None
+    where: dict[str, str] = Field(default_factory=dict)
 
 
 class StreamOptions(BaseModel):
@@ -101,6 +110,9 @@ class ChatRequest(BaseModel):
             seed=self.seed or 0,
             stop=tuple(stop),
             asked_by=principal.name,
+            groups=principal.groups_for(self.tandem.groups),
+            as_of=aware(self.tandem.as_of),
+            where=self.tandem.where,
         )
 
 

@@ -17,13 +17,12 @@ from app.db.tables import (
     Adapter,
     Answer,
     AnswerChunk,
-    Chunk,
-    Document,
-    DocumentVersion,
     UseCase,
 )
 from app.engines.types import AdapterRef
 from app.errors import BadInput, NotFound
+from app.knowledge import service as knowledge
+from app.knowledge.view import VersionName
 from app.use_cases import service as use_cases
 from retrieval.types import Hit
 
@@ -156,70 +155,10 @@ def _reference(adapter: Adapter | None) -> AdapterRef | None:
     return AdapterRef(adapter.digest, Path(adapter.gguf_path), Path(adapter.path))
 
 
-def describe_versions(database: Database, version_ids: Sequence[str]) -> dict[str, tuple[str, int]]:
-    """Version id -> (external document id, version number)."""
-    if not version_ids:
-        return {}
-    query = (
-        sa.select(DocumentVersion.id, Document.external_id, DocumentVersion.number)
-        .join(Document, Document.id == DocumentVersion.document_id)
-        .where(DocumentVersion.id.in_(version_ids))
-    )
-    with database.session() as session:
-        return {row[0]: (row[1], row[2]) for row in session.execute(query)}
-
-
-def lineage(session: Session, workspace_id: str, answer_id: str) -> dict[str, Any]:
-    """An answer with its passages, their versions, the adapter and the whole identity."""
-    answer = find(session, workspace_id, answer_id)
-    query = (
-        sa.select(AnswerChunk, Document.external_id, DocumentVersion, Chunk)
-        .join(Document, Document.id == AnswerChunk.document_id)
-        .join(DocumentVersion, DocumentVersion.id == AnswerChunk.version_id)
-        .outerjoin(Chunk, Chunk.id == AnswerChunk.chunk_id)
-        .where(AnswerChunk.answer_id == answer.id)
-        .order_by(AnswerChunk.number)
-    )
-    adapter = session.get(Adapter, answer.adapter_id) if answer.adapter_id else None
-    return {
-        "id": answer.id,
-        "question": answer.question,
-        "history": answer.history,
-        "text": answer.text,
-        "arm": answer.arm,
-        "abstained": answer.abstained,
-        "grounded": answer.grounded,
-        "asked_by": answer.asked_by,
-        "created_at": answer.created_at.isoformat(),
-        "adapter": adapter
-        and {
-            "id": adapter.id,
-            "name": adapter.name,
-            "digest": adapter.digest,
-            "dataset": adapter.dataset_id,
-            "parent": adapter.parent_digest,
-        },
-        "identity": answer.identity,
-        "identity_sha256": answer.identity_sha256,
-        "timings": answer.timings,
-        "prompt_tokens": answer.prompt_tokens,
-        "completion_tokens": answer.completion_tokens,
-        "passages": [
-            {
-                "number": used.number,
-                "document": external_id,
-                "version": version.number,
-                "version_state": version.state,
-                "heading": " > ".join(chunk.heading_path) if chunk else "",
-                "page": chunk.page_start if chunk else None,
-                "text": chunk.text if chunk else None,
-                "score": used.score,
-                "cited": used.cited,
-                "quote": used.quote,
-            }
-            for used, external_id, version, chunk in session.execute(query)
-        ],
-    }
+def describe_versions(database: Database, version_ids: Sequence[str]) -> dict[str, VersionName]:
+    """How versions are called, by their ids."""
+    with database.reading() as session:
+        return knowledge.version_names(session, version_ids)
 
 
 def find(session: Session, workspace_id: str, answer_id: str) -> Answer:
@@ -240,6 +179,7 @@ def as_json(result: AnswerResult) -> dict[str, Any]:
         "abstained": result.abstained,
         "grounded": result.grounded,
         "unsupported_values": list(result.unsupported),
+        "coverage": None if result.coverage is None else round(result.coverage, 4),
         "citations": [asdict(citation) for citation in result.citations],
         "identity": result.identity,
         "identity_sha256": result.identity_sha256,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from app.engines.types import AdapterRef
@@ -17,7 +19,9 @@ class AnswerRequest:
 
     `system` is the client's own system text, put after the use case's.
     `without_documents` are external ids that retrieval leaves out: evaluations use it to ask what
-    happens when the supporting document is gone.
+    happens when the supporting document is gone. `groups`, `as_of` and `where` narrow what it is
+    answered from: the asker's document groups, the knowledge of a past moment, and attributes
+    that documents must have.
     """
 
     workspace_id: WorkspaceId
@@ -35,6 +39,9 @@ class AnswerRequest:
     asked_by: str = ""
     record: bool = True
     without_documents: tuple[str, ...] = ()
+    groups: frozenset[str] | None = None
+    as_of: datetime | None = None
+    where: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,8 @@ class Plan:
 class Citation:
     """A passage the answer points to, with the sentence that supports it.
 
-    `quote_start`/`quote_end` are characters of the document version's text.
+    `quote_start`/`quote_end` are characters of the document version's text. `superseded_by` is the
+    number of the version that has replaced the cited one, 0 where the document is gone.
     """
 
     number: int
@@ -77,11 +85,16 @@ class Citation:
     quote: str
     quote_start: int
     quote_end: int
+    superseded_by: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerResult:
-    """A finished answer with everything that determined it. Times in seconds."""
+    """A finished answer with everything that determined it. Times in seconds.
+
+    `coverage` is the estimated probability in [0, 1] that the knowledge base answers the question;
+    None where nothing was searched.
+    """
 
     id: str
     use_case: str
@@ -100,3 +113,4 @@ class AnswerResult:
     identity_sha256: str
     adapter_id: str | None
     unsupported: tuple[str, ...] = field(default=())
+    coverage: float | None = None

@@ -98,13 +98,17 @@ def ask(
     question: str,
     arm: Annotated[str | None, typer.Option(help="prompt, rag, tuned or hybrid")] = None,
     adapter: Annotated[str | None, typer.Option(help="Adapter id, name or digest.")] = None,
+    as_of: Annotated[str | None, typer.Option(help="Answer from the knowledge of then.")] = None,
+    group: Annotated[
+        list[str] | None, typer.Option(help="Only documents open to this group; repeatable.")
+    ] = None,
 ) -> None:
     """Ask a use case and show the answer with its citations."""
     state = state_of(context)
     body: dict[str, Any] = {
         "model": use_case,
         "messages": [{"role": "user", "content": question}],
-        "tandem": {"arm": arm, "adapter": adapter},
+        "tandem": {"arm": arm, "adapter": adapter, "as_of": as_of, "groups": group or None},
     }
     with state.api() as api:
         reply = api.call("POST", "/v1/chat/completions", json=body)
@@ -123,6 +127,9 @@ def ask(
             markup=False,
             highlight=False,
         )
+        if (newer := citation["superseded_by"]) is not None:
+            what = f"version {newer} has replaced it" if newer else "the document is gone"
+            out.print(f"      warning: {what}", style="yellow", highlight=False)
     seconds = info["timings"]["total_s"]
     out.print(f"  {info['arm']}, {seconds:.2f} s, answer {info['answer_id']}", style="dim")
 

@@ -112,6 +112,7 @@ def serve(
         container.answers  # noqa: B018 - load before the first request
         container.jobs.launch()
         container.jobs.resubmit_stranded()
+        container.ticker.start()
         lock.publish(f"http://{listen}:{number}")
         out.print(f"Tandem listens on http://{listen}:{number} (API pages: /docs)", highlight=False)
         uvicorn.run(create_app(container), host=listen, port=number, log_level="warning")
@@ -209,11 +210,16 @@ def keys_create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Whose key it is; reviews name this person.")],
     role: Annotated[str, typer.Option(help="owner, knowledge, reviewer, ml or client")],
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="Document group it is held to; may be repeated. Default: all."),
+    ] = None,
 ) -> None:
     """Create a key; it is shown this once."""
     state = state_of(context)
+    body = {"name": name, "role": role, "groups": group or None}
     with state.api() as api:
-        made = api.call("POST", "/api/v1/keys", json={"name": name, "role": role})
+        made = api.call("POST", "/api/v1/keys", json=body)
     if state.json:
         print_json(made)
     else:

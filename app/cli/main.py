@@ -10,7 +10,13 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from app.cli import commands_answers, commands_knowledge, commands_operations, commands_tuning
+from app.cli import (
+    commands_answers,
+    commands_bench,
+    commands_knowledge,
+    commands_operations,
+    commands_tuning,
+)
 from app.cli.output import sentence
 from app.cli.state import State
 from app.config import Settings
@@ -41,7 +47,13 @@ def options(
     context.obj = State(settings, json_output, workspace, acting_as)
 
 
-for module in (commands_operations, commands_knowledge, commands_answers, commands_tuning):
+for module in (
+    commands_operations,
+    commands_knowledge,
+    commands_answers,
+    commands_tuning,
+    commands_bench,
+):
     module.register(app)
 
 

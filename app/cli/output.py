@@ -16,6 +16,7 @@ from rich.progress import (
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -60,6 +61,8 @@ def job_progress(label: str, quiet: bool) -> Iterator[Callable[[dict[str, Any]],
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
         TextColumn("{task.fields[message]}", markup=False),
     )
     with Progress(*columns, console=err, transient=False) as progress:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from app.datasets import service
 from app.dependencies import ContainerDep, PrincipalDep
 from app.knowledge import service as knowledge_service
+from app.knowledge.view import View
 from app.use_cases import service as use_cases
 from retrieval.types import Hit
 
@@ -41,10 +42,13 @@ def build(body: BuildDataset, container: ContainerDep, principal: PrincipalDep) 
         found = knowledge_service.search(
             container.database,
             container.knowledge,
-            principal.workspace_id,
-            use_case.knowledge_base_ids,
-            question,
-            limit,
+            knowledge_service.Question(
+                principal.workspace_id,
+                tuple(use_case.knowledge_base_ids),
+                question,
+                limit,
+                View(groups=principal.groups),
+            ),
         )
         return list(found.hits)
 

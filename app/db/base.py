@@ -34,6 +34,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def aware(moment: datetime | None) -> datetime | None:
+    """A date or a time without a zone is meant as UTC."""
+    return moment.replace(tzinfo=UTC) if moment and moment.tzinfo is None else moment
+
+
 def new_id() -> str:
     """A random id, 32 hex digits."""
     return uuid.uuid4().hex

@@ -33,6 +33,8 @@ def start(body: NewEvaluation, container: ContainerDep, principal: PrincipalDep)
     """Compare arms as a job."""
     principal.require("evaluate")
     principal.require("local_paths")
+    if "reader" in body.arms:
+        container.admit_reader()
     with container.database.session() as session:
         evaluation, job = service.start(
             session,

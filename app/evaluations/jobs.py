@@ -95,14 +95,15 @@ class EvaluationJob:
             arm=arm,
             text=result.text,
             citations=tuple(dict.fromkeys(c.document for c in result.citations)),
-            retrieved=tuple(dict.fromkeys(names[p.hit.version_id][0] for p in by_score)),
+            retrieved=tuple(dict.fromkeys(names[p.hit.version_id].document for p in by_score)),
             abstained=result.abstained,
             latency_s=result.timings["total_s"],
             prompt_tokens=result.prompt_tokens,
             completion_tokens=result.completion_tokens,
             meta={
                 "passages": [
-                    {"id": names[p.hit.version_id][0], "text": p.text} for p in result.passages
+                    {"id": names[p.hit.version_id].document, "text": p.text}
+                    for p in result.passages
                 ],
                 "identity": result.identity_sha256,
                 "grounded": result.grounded,
@@ -123,7 +124,7 @@ class EvaluationJob:
                 )
             )
             names = describe_versions(self._database, [hit.version_id for hit in found])
-            return [Passage(names[hit.version_id][0], hit.text) for hit in found]
+            return [Passage(names[hit.version_id].document, hit.text) for hit in found]
 
         baselines = {CONSTANT: constant_answer(samples, arm=CONSTANT)}
         if use_case.knowledge_base_ids:

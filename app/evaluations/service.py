@@ -51,8 +51,8 @@ def start(
                 session, principal.workspace_id, spec["adapter"]
             ).id
     rules = {"arms": specs, **comparison.options}
-    reports.spec_for(rules)  # an unknown metric or rule is refused now, not after hours of work
     loaded = load_samples(samples)
+    reports.spec_for(rules)  # an unknown metric or rule is refused now, not after hours of work
     unfinished = _unfinished(session, use_case.id, samples_digest(loaded), rules)
     if unfinished is not None:
         return unfinished
@@ -118,14 +118,14 @@ def find(session: Session, workspace_id: str, evaluation_id: str) -> Evaluation:
 
 
 def latest(session: Session, workspace_id: str, use_case_id: str) -> Evaluation:
-    """The newest finished evaluation of a use case."""
+    """The newest finished evaluation of a use case, but for those with their documents hidden."""
     query = (
         sa.select(Evaluation)
         .where(Evaluation.workspace_id == workspace_id, Evaluation.use_case_id == use_case_id)
         .order_by(Evaluation.created_at.desc())
     )
     for evaluation in session.scalars(query):
-        if evaluation.summary:
+        if evaluation.summary and not evaluation.manifest.get("remove_gold"):
             return evaluation
     raise BadInput("there is no finished evaluation: `tandem eval run USE_CASE --samples FILE`")
 

@@ -27,7 +27,12 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 Handler = Callable[["JobContext"], dict[str, Any]]
 
-QUEUES = {"ingest": "ingest", "tune": "tuning", "evaluate": "evaluation"}
+QUEUES = {
+    "ingest": "ingest",
+    "migrate": "migration",
+    "tune": "tuning",
+    "evaluate": "evaluation",
+}
 _PROGRESS_PERIOD_S = 0.25
 _active: JobRunner | None = None
 

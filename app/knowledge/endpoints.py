@@ -1,25 +1,34 @@
-"""Knowledge bases and documents over HTTP."""
+"""Knowledge bases over HTTP: create, read sources, search, verify, change the model."""
 
 from __future__ import annotations
 
-import os
-import shutil
-from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
-from fastapi import APIRouter, UploadFile
-from fastapi import File as FormFile
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.bootstrap import Container
-from app.db.base import new_id
+from app.db.base import aware
 from app.db.tables import Job
 from app.dependencies import ContainerDep, PrincipalDep
-from app.errors import AppError, BadInput, Forbidden, TooLarge
+from app.errors import BadInput, Forbidden, NotFound
 from app.jobs import service as jobs
 from app.knowledge import repository, service
-from app.knowledge.ingest import list_sources
+from app.knowledge.history import damage
+from app.knowledge.migration_gate import MARGIN
+from app.knowledge.sources import (
+    FilesSpec,
+    RecordsSpec,
+    SourceSpec,
+    parse_spec,
+    reads_this_machine,
+    spec_as_dict,
+)
+from app.knowledge.verify import verify
+from app.knowledge.view import View
 from app.workspaces.policy import Principal
 
 router = APIRouter(prefix="/knowledge-bases", tags=["knowledge"])
@@ -31,12 +40,15 @@ class NewKnowledgeBase(BaseModel):
     name: str
 
 
-class IngestPaths(BaseModel):
-    """Files and folders of this machine (the operator only)."""
+class IngestSources(BaseModel):
+    """Where to read from; files, git and records of this machine are for its operator only."""
 
-    paths: list[str] = Field(min_length=1)
+    paths: list[str] = Field(default_factory=list)
+    specs: list[dict[str, Any] | str] = Field(default_factory=list)
     sync: bool = False
     valid_from: datetime | None = None
+    groups: list[str] | None = None
+    attributes: dict[str, str] = Field(default_factory=dict)
 
 
 class SearchQuery(BaseModel):
@@ -44,6 +56,26 @@ class SearchQuery(BaseModel):
 
     query: str
     limit: int = Field(5, ge=1, le=50)
+    groups: list[str] | None = None
+    as_of: datetime | None = None
+    where: dict[str, str] = Field(default_factory=dict)
+
+
+class Verification(BaseModel):
+    """How to verify: whether to mend, and how many vectors to compute again."""
+
+    repair: bool = False
+    sample: int = Field(0, ge=0, le=10_000)
+
+
+class NewMigration(BaseModel):
+    """A change of the embedding model (None: to the configured one)."""
+
+    model: str | None = None
+    golden: list[dict[str, Any]] = Field(default_factory=list)
+    margin: float = Field(MARGIN, ge=0, le=1)
+    limit: int = Field(200, ge=0, le=5_000)
+    dry_run: bool = False
 
 
 @router.post("", status_code=201)
@@ -67,78 +99,34 @@ def list_knowledge_bases(container: ContainerDep, principal: PrincipalDep) -> li
 
 
 @router.post("/{name}/ingest", status_code=202)
-def ingest_paths(
-    name: str, body: IngestPaths, container: ContainerDep, principal: PrincipalDep
+def ingest(
+    name: str, body: IngestSources, container: ContainerDep, principal: PrincipalDep
 ) -> dict[str, Any]:
-    """Ingest files of this machine as a job; `sync` deletes documents that are gone."""
+    """Read sources as a job; `sync` deletes documents that are gone from them."""
     principal.require("knowledge.write")
-    if not principal.operator:
-        raise Forbidden("only the operator of this machine may name its files: upload instead")
-    if not list_sources(body.paths) and not body.sync:
-        raise BadInput(f"no files under {', '.join(body.paths)}")
+    given = [*({"kind": "files", "path": path} for path in body.paths), *body.specs]
+    specs = checked_specs(principal, given)
     payload = {
-        "paths": body.paths,
+        "specs": [spec_as_dict(spec) for spec in specs],
         "sync": body.sync,
-        "valid_from": _aware(body.valid_from).isoformat() if body.valid_from else None,
+        "valid_from": moment.isoformat() if (moment := aware(body.valid_from)) else None,
+        "groups": body.groups,
+        "attributes": body.attributes,
     }
-    return _submit(container, principal, name, payload)
+    return submit(container, principal, name, "ingest", payload)
 
 
-@router.post("/{name}/documents", status_code=202)
-def upload(
-    name: str,
-    container: ContainerDep,
-    principal: PrincipalDep,
-    files: Annotated[list[UploadFile], FormFile()],
-) -> dict[str, Any]:
-    """Upload files and ingest them as a job. A 202 means they are on disk."""
-    principal.require("knowledge.write")
-    with container.database.session() as session:
-        repository.find_knowledge_base(session, principal.workspace_id, name)
-    folder = container.settings.root / "uploads" / new_id()
-    folder.mkdir(parents=True)
-    try:
-        for upload_file in files:
-            _store(upload_file, folder, container.settings.max_upload_bytes)
-    except (AppError, OSError):
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    payload = {"paths": [str(folder)], "sync": False, "valid_from": None}
-    return _submit(container, principal, name, payload)
-
-
-@router.get("/{name}/documents")
-def list_documents(
-    name: str, container: ContainerDep, principal: PrincipalDep
-) -> list[dict[str, Any]]:
-    """Documents that answers come from."""
-    principal.require("read")
-    with container.database.session() as session:
-        kb = repository.find_knowledge_base(session, principal.workspace_id, name)
-        return service.describe_documents(session, kb)
-
-
-@router.get("/{name}/documents/{external_id:path}")
-def show_document(
-    name: str, external_id: str, container: ContainerDep, principal: PrincipalDep
-) -> dict[str, Any]:
-    """One document with its versions and chunks."""
-    principal.require("read")
-    with container.database.session() as session:
-        kb = repository.find_knowledge_base(session, principal.workspace_id, name)
-        return service.describe_document(session, kb, external_id)
-
-
-@router.delete("/{name}/documents/{external_id:path}")
-def delete_document(
-    name: str, external_id: str, container: ContainerDep, principal: PrincipalDep
-) -> dict[str, str]:
-    """Delete a document; from the reply on nothing of it is answered from."""
-    principal.require("knowledge.write")
-    service.delete_document(
-        container.database, container.knowledge, principal.workspace_id, name, external_id
-    )
-    return {"document": external_id, "state": "deleted"}
+def checked_specs(principal: Principal, given: Sequence[dict[str, Any] | str]) -> list[SourceSpec]:
+    """Parsed source specifications, at least one; those on this machine for its operator only."""
+    if not given:
+        raise BadInput("nothing to read: give paths or sources")
+    specs = [parse_spec(item) for item in given]
+    if not principal.operator and any(reads_this_machine(spec) for spec in specs):
+        raise Forbidden("only the operator of this machine may name its files: upload instead")
+    for spec in specs:
+        if isinstance(spec, FilesSpec | RecordsSpec) and not Path(spec.path).exists():
+            raise NotFound(f"{spec.path!r} does not exist: give a file or a folder")
+    return specs
 
 
 @router.post("/{name}/search")
@@ -147,22 +135,21 @@ def search(
 ) -> dict[str, Any]:
     """The best chunks for a query."""
     principal.require("read")
-    with container.database.session() as session:
+    with container.database.reading() as session:
         kb = repository.find_knowledge_base(session, principal.workspace_id, name)
-        names = {doc.id: doc.external_id for doc in repository.live_documents(session, kb)}
-    found = service.search(
-        container.database,
-        container.knowledge,
-        principal.workspace_id,
-        [kb.id],
-        body.query,
-        body.limit,
-    )
+        view = View(principal.groups_for(body.groups), aware(body.as_of), where=body.where)
+    question = service.Question(principal.workspace_id, (kb.id,), body.query, body.limit, view)
+    found = service.search(container.database, container.knowledge, question)
+    with container.database.reading() as session:
+        names = service.version_names(session, [hit.version_id for hit in found.hits])
     return {
         "best_cosine": found.best_dense_score,
+        "coverage": found.coverage,
         "hits": [
             {
-                "document": names.get(hit.document_id, "?"),
+                "document": names[hit.version_id].document,
+                "version": names[hit.version_id].number,
+                "superseded": names[hit.version_id].superseded_by is not None,
                 "title": hit.title,
                 "heading": " > ".join(hit.heading_path),
                 "page": hit.page_start,
@@ -183,42 +170,59 @@ def rebuild(name: str, container: ContainerDep, principal: PrincipalDep) -> dict
     return service.rebuild(container.database, container.knowledge, principal.workspace_id, name)
 
 
-def _submit(
-    container: Container, principal: Principal, name: str, payload: dict[str, Any]
+@router.post("/{name}/verify")
+def verify_index(
+    name: str, body: Verification, container: ContainerDep, principal: PrincipalDep
 ) -> dict[str, Any]:
+    """Compare the index with SQL, and mend it when asked to."""
+    principal.require("knowledge.write")
+    with container.database.reading() as session:
+        kb = repository.find_knowledge_base(session, principal.workspace_id, name)
+    report = verify(
+        container.database, container.knowledge, kb.id, repair=body.repair, sample=body.sample
+    )
+    return report.as_json()
+
+
+@router.get("/{name}/damage")
+def damage_list(
+    name: str,
+    container: ContainerDep,
+    principal: PrincipalDep,
+    since: datetime | None = None,
+) -> list[dict[str, Any]]:
+    """Past answers whose knowledge has changed since they were given."""
+    principal.require("read")
+    with container.database.reading() as session:
+        kb = repository.find_knowledge_base(session, principal.workspace_id, name)
+        return damage(session, kb, aware(since), principal.groups)
+
+
+@router.post("/{name}/migrations", status_code=202)
+def migrate(
+    name: str, body: NewMigration, container: ContainerDep, principal: PrincipalDep
+) -> dict[str, Any]:
+    """Change the embedding model as a job, behind a gate."""
+    principal.require("knowledge.write")
+    if body.model is not None and not principal.operator:
+        raise Forbidden("only the operator of this machine may name a model on it")
+    return submit(container, principal, name, "migrate", body.model_dump())
+
+
+def submit(
+    container: Container, principal: Principal, name: str, kind: str, payload: dict[str, Any]
+) -> dict[str, Any]:
+    """A job on a knowledge base, committed and queued."""
     with container.database.session() as session:
         kb = repository.find_knowledge_base(session, principal.workspace_id, name)
         job = Job(
             workspace_id=principal.workspace_id,
-            kind="ingest",
+            kind=kind,
             payload={"knowledge_base_id": kb.id, **payload},
             created_by=principal.name,
         )
         session.add(job)
         session.flush()
         described = jobs.describe(job)
-    container.jobs.submit(job.id, "ingest")
+    container.jobs.submit(job.id, kind)
     return described
-
-
-def _aware(moment: datetime) -> datetime:
-    """A date or a time without a zone is meant as UTC."""
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _store(upload_file: UploadFile, folder: Path, limit: int) -> None:
-    """Write one upload to disk under a safe name, synced."""
-    name = PurePosixPath((upload_file.filename or "").replace("\\", "/")).name
-    if not name.isprintable() or name.startswith(".") or not 1 <= len(name.encode()) <= 255:
-        raise BadInput(f"upload name {upload_file.filename!r} is not usable as a document id")
-    if (folder / name).exists():
-        raise BadInput(f"two uploads are called {name!r}: give each its own name")
-    written = 0
-    with (folder / name).open("xb") as target:
-        while block := upload_file.file.read(1 << 20):
-            written += len(block)
-            if written > limit:
-                raise TooLarge(f"{name!r} is larger than {limit} bytes")
-            target.write(block)
-        target.flush()
-        os.fsync(target.fileno())

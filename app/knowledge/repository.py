@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from app.db.base import now
-from app.db.tables import Chunk, Document, DocumentVersion, KnowledgeBase
+from app.db.tables import Chunk, Document, DocumentGroup, DocumentVersion, KnowledgeBase
 from app.errors import NotFound
+from app.knowledge.view import View
+from retrieval.index import Narrowing
+from retrieval.types import Chunk as Passage
 
 
 def find_knowledge_base(session: Session, workspace_id: str, name: str) -> KnowledgeBase:
@@ -35,6 +39,22 @@ def find_document(session: Session, kb: KnowledgeBase, external_id: str) -> Docu
     )
 
 
+def external_ids(session: Session, kb: KnowledgeBase) -> set[str]:
+    """The names of all documents there ever were, deleted ones too."""
+    query = sa.select(Document.external_id).where(Document.knowledge_base_id == kb.id)
+    return set(session.scalars(query))
+
+
+def contents(session: Session, kb: KnowledgeBase) -> dict[str, tuple[str, dict[str, str]]]:
+    """Content hash and attributes of what is answered from now, by external id."""
+    query = (
+        sa.select(Document.external_id, DocumentVersion.content_sha256, Document.attributes)
+        .join(DocumentVersion, DocumentVersion.id == Document.current_version_id)
+        .where(Document.knowledge_base_id == kb.id, Document.deleted_at.is_(None))
+    )
+    return {name: (digest, attributes) for name, digest, attributes in session.execute(query)}
+
+
 def live_documents(session: Session, kb: KnowledgeBase) -> list[Document]:
     """Documents that answers may come from, by external id."""
     query = sa.select(Document).where(
@@ -47,24 +67,152 @@ def live_documents(session: Session, kb: KnowledgeBase) -> list[Document]:
 
 
 def visible_versions(
-    session: Session, workspace_id: str, version_ids: Sequence[str], without: Sequence[str] = ()
+    session: Session, workspace_id: str, version_ids: Sequence[str], view: View
 ) -> set[str]:
-    """Those of the versions that answers may come from now, but for documents in `without`."""
+    """Those of the versions that answers may come from under the view."""
     if not version_ids:
         return set()
     query = (
         sa.select(DocumentVersion.id)
-        .join(Document, Document.current_version_id == DocumentVersion.id)
+        .join(Document, Document.id == DocumentVersion.document_id)
         .where(
             DocumentVersion.workspace_id == workspace_id,
             DocumentVersion.id.in_(version_ids),
-            DocumentVersion.state == "visible",
-            Document.deleted_at.is_(None),
+            *_valid(view.as_of),
+            *_permitted(view),
         )
     )
-    if without:
-        query = query.where(Document.external_id.not_in(without))
     return set(session.scalars(query))
+
+
+def _valid(as_of: datetime | None) -> list[sa.ColumnElement[bool]]:
+    if as_of is None:
+        return [
+            Document.current_version_id == DocumentVersion.id,
+            DocumentVersion.state == "visible",
+            Document.deleted_at.is_(None),
+        ]
+    return [
+        DocumentVersion.state.in_(("visible", "retired")),
+        DocumentVersion.valid_from <= as_of,
+        sa.or_(DocumentVersion.valid_to.is_(None), DocumentVersion.valid_to > as_of),
+    ]
+
+
+def _permitted(view: View) -> list[sa.ColumnElement[bool]]:
+    conditions = _having(view.where)
+    if view.without:
+        conditions.append(Document.external_id.not_in(view.without))
+    if view.groups is not None:
+        conditions.append(_open_to(view.groups))
+    return conditions
+
+
+def _having(attributes: Mapping[str, str]) -> list[sa.ColumnElement[bool]]:
+    return [Document.attributes[key].as_string() == value for key, value in attributes.items()]
+
+
+def _open_to(groups: frozenset[str]) -> sa.ColumnElement[bool]:
+    """The document has no groups, or one of these."""
+    own = sa.select(DocumentGroup.name).where(DocumentGroup.document_id == Document.id)
+    return sa.or_(~own.exists(), own.where(DocumentGroup.name.in_(sorted(groups))).exists())
+
+
+def any_closed(session: Session, document_ids: Sequence[str], groups: frozenset[str]) -> bool:
+    """Whether one of the documents has groups, and none of these."""
+    query = sa.select(Document.id).where(Document.id.in_(document_ids), ~_open_to(groups))
+    return session.scalar(query.limit(1)) is not None
+
+
+def narrow(session: Session, kb: KnowledgeBase, view: View, most: int = 5_000) -> Narrowing:
+    """What the index can leave out for the view, so that hidden documents take nobody's place.
+
+    SQL stays the judge: every hit is checked again. Beyond `most` documents the index is not told
+    and the check alone decides.
+    """
+    without: set[str] = set()
+    if view.without:
+        query = _ids(kb).where(Document.external_id.in_(view.without))
+        without |= set(session.scalars(query))
+    if view.groups is not None:
+        query = _ids(kb).where(~_open_to(view.groups)).limit(most + 1)
+        hidden: set[str] = set(session.scalars(query))
+        without |= hidden if len(hidden) <= most else set()
+    only = None
+    if view.where:
+        wanted: set[str] = set(session.scalars(_ids(kb).where(*_having(view.where))))
+        others: set[str] = set(session.scalars(_ids(kb))) - wanted
+        # The index leaves a few documents out far faster than it keeps to many.
+        if len(others) <= min(most, len(wanted)):
+            without |= others
+        elif len(wanted) <= most:
+            only = frozenset(wanted)
+    return Narrowing(only_documents=only, without_documents=frozenset(without))
+
+
+def _ids(kb: KnowledgeBase) -> sa.Select[Any]:
+    return sa.select(Document.id).where(Document.knowledge_base_id == kb.id)
+
+
+def set_groups(session: Session, document: Document, groups: Iterable[str]) -> None:
+    """Who may be answered from the document from this commit on; none means everyone."""
+    session.execute(sa.delete(DocumentGroup).where(DocumentGroup.document_id == document.id))
+    session.add_all(
+        DocumentGroup(
+            document_id=document.id, name=name, knowledge_base_id=document.knowledge_base_id
+        )
+        for name in sorted(set(groups))
+    )
+    session.flush()
+
+
+def groups_by_document(session: Session, kb: KnowledgeBase) -> dict[str, list[str]]:
+    """Group names by document id, sorted; documents for everyone are left out."""
+    query = sa.select(DocumentGroup).where(DocumentGroup.knowledge_base_id == kb.id)
+    found: dict[str, list[str]] = {}
+    for row in session.scalars(query.order_by(DocumentGroup.name)):
+        found.setdefault(row.document_id, []).append(row.name)
+    return found
+
+
+def knowledge_bases(
+    session: Session, workspace_id: str, kb_ids: Sequence[str]
+) -> list[KnowledgeBase]:
+    """The workspace's knowledge bases of these ids, in their order; unknown ids are left out."""
+    query = sa.select(KnowledgeBase).where(
+        KnowledgeBase.workspace_id == workspace_id, KnowledgeBase.id.in_(kb_ids)
+    )
+    found = {kb.id: kb for kb in session.scalars(query)}
+    return [found[kb_id] for kb_id in kb_ids if kb_id in found]
+
+
+def expected_hashes(session: Session, kb: KnowledgeBase, *, past: bool) -> dict[str, str]:
+    """What a shard must hold by SQL: content hash by chunk id.
+
+    The serving shard holds visible and scheduled versions, that of the past retired ones; purged
+    ones are in neither.
+    """
+    states = ("retired",) if past else ("visible", "scheduled")
+    query = (
+        sa.select(Chunk.id, Chunk.content_sha256)
+        .join(DocumentVersion, DocumentVersion.id == Chunk.version_id)
+        .where(
+            DocumentVersion.knowledge_base_id == kb.id,
+            DocumentVersion.state.in_(states),
+        )
+        .order_by(Chunk.document_id, Chunk.version_id, Chunk.ordinal)
+    )
+    return {chunk_id: digest for chunk_id, digest in session.execute(query)}
+
+
+def chunks_with_titles(session: Session, chunk_ids: Sequence[str]) -> list[tuple[str, Chunk]]:
+    """(title of its version, chunk) for ids, in no particular order; unknown ids are left out."""
+    query = (
+        sa.select(DocumentVersion.title, Chunk)
+        .join(DocumentVersion, DocumentVersion.id == Chunk.version_id)
+        .where(Chunk.id.in_(chunk_ids))
+    )
+    return [(title, chunk) for title, chunk in session.execute(query)]
 
 
 def add_pending_version(session: Session, version: DocumentVersion, chunks: list[Chunk]) -> None:
@@ -76,25 +224,40 @@ def add_pending_version(session: Session, version: DocumentVersion, chunks: list
     session.flush()
 
 
-def make_visible(session: Session, version_id: str) -> str | None:
+def make_visible(session: Session, version_id: str, moment: datetime | None = None) -> str | None:
     """The one flip: the version is answered from, the one before it no more.
+
+    A version valid only later becomes `scheduled`; `activate_due` shows it when its time comes.
 
     Returns:
         The id of the version retired by it, if there was one.
     """
     version = session.get_one(DocumentVersion, version_id)
     document = session.get_one(Document, version.document_id)
-    moment = now()
+    document.deleted_at = None
+    if version.valid_from > (moment or now()):
+        version.state = "scheduled"
+        session.flush()
+        return None
     retired = None
     if document.current_version_id and document.current_version_id != version.id:
         retired = document.current_version_id
-        retire(session, retired, max(moment, version.valid_from))
+        before = session.get_one(DocumentVersion, retired)
+        # Content that holds from an earlier day replaces the old one from that day on.
+        retire(session, retired, max(version.valid_from, before.valid_from))
     version.state = "visible"
     document.current_version_id = version.id
     document.title = version.title
-    document.deleted_at = None
     session.flush()
     return retired
+
+
+def due_versions(session: Session, moment: datetime) -> list[DocumentVersion]:
+    """Scheduled versions whose time has come, in the order they hold from."""
+    query = sa.select(DocumentVersion).where(
+        DocumentVersion.state == "scheduled", DocumentVersion.valid_from <= moment
+    )
+    return list(session.scalars(query.order_by(DocumentVersion.valid_from)))
 
 
 def retire(session: Session, version_id: str, moment: datetime) -> None:
@@ -106,15 +269,68 @@ def retire(session: Session, version_id: str, moment: datetime) -> None:
     )
 
 
-def delete_document(session: Session, document: Document) -> None:
-    """The tombstone: from its commit on nothing of the document is answered from."""
+def purge_version(session: Session, version_id: str) -> None:
+    """The version is not answered from, now or ever."""
+    session.execute(
+        sa.update(DocumentVersion)
+        .where(DocumentVersion.id == version_id)
+        .values(state="purged", valid_to=now())
+    )
+
+
+def delete_document(session: Session, document: Document, *, purge: bool) -> list[str]:
+    """The tombstone: from its commit on nothing of the document is answered from.
+
+    `purge` is the owner's deletion, which holds for answers from the past too; a document that is
+    only gone from its source stays in the past.
+
+    Returns:
+        The ids of the versions ended by it.
+    """
     moment = now()
-    if document.current_version_id:
-        retire(session, document.current_version_id, moment)
+    states = ["visible", "scheduled", "pending"] + (["retired"] if purge else [])
+    live = sa.select(DocumentVersion.id).where(
+        DocumentVersion.document_id == document.id, DocumentVersion.state.in_(states)
+    )
+    ended = list(session.scalars(live))
+    session.execute(
+        sa.update(DocumentVersion)
+        .where(DocumentVersion.id.in_(ended))
+        .values(
+            state="purged" if purge else "retired",
+            valid_to=sa.func.coalesce(DocumentVersion.valid_to, moment),
+        )
+    )
     document.current_version_id = None
     document.deleted_at = moment
     session.add(document)
     session.flush()
+    return ended
+
+
+def chunks_at(
+    session: Session, places: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], Passage]:
+    """Chunks by version id and ordinal; places that do not exist are left out."""
+    versions = {version_id for version_id, _ in places}
+    ordinals = {ordinal for _, ordinal in places}
+    query = sa.select(Chunk).where(Chunk.version_id.in_(versions), Chunk.ordinal.in_(ordinals))
+    wanted = set(places)
+    return {
+        (row.version_id, row.ordinal): Passage(
+            ordinal=row.ordinal,
+            text=row.text,
+            heading_path=tuple(row.heading_path),
+            page_start=row.page_start,
+            page_end=row.page_end,
+            start_char=row.start_char,
+            end_char=row.end_char,
+            n_tokens=row.n_tokens,
+            content_hash=row.content_sha256,
+        )
+        for row in session.scalars(query)
+        if (row.version_id, row.ordinal) in wanted
+    }
 
 
 def chunks_of(session: Session, version_id: str) -> list[Chunk]:

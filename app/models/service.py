@@ -140,13 +140,13 @@ class ModelStore:
             )
         return BaseModel(wanted, hashlib.sha256(wanted.encode()).hexdigest(), wanted, None)
 
-    def embedding(self) -> str:
-        """Path or id of the configured embedding model.
+    def embedding(self, source: str | None = None) -> str:
+        """Path or id of an embedding model, the configured one by default.
 
         Raises:
             ModelMissing: With the command that mends it.
         """
-        wanted = self._settings.embedding_model
+        wanted = source or self._settings.embedding_model
         if wanted != DEFAULT_EMBEDDING.name:
             return wanted
         folder = self._dir / wanted

@@ -27,6 +27,7 @@ class NewKey(BaseModel):
 
     name: str
     role: str
+    groups: list[str] | None = None
 
 
 @router.post("/workspaces", status_code=201)
@@ -52,12 +53,17 @@ def list_workspaces(container: ContainerDep, principal: PrincipalDep) -> list[di
 
 
 @router.post("/keys", status_code=201)
-def create_key(body: NewKey, container: ContainerDep, principal: PrincipalDep) -> dict[str, str]:
-    """Create a key; the secret in the reply is shown this once."""
+def create_key(body: NewKey, container: ContainerDep, principal: PrincipalDep) -> dict[str, Any]:
+    """Create a key; the secret in the reply is shown this once.
+
+    Whoever is held to groups can only hand out some of them.
+    """
     principal.require("keys.write")
     with container.database.session() as session:
-        secret = service.create_key(session, principal.workspace_id, body.name, body.role)
-    return {"name": body.name, "role": body.role, "key": secret}
+        groups = principal.groups_for(body.groups)
+        secret = service.create_key(session, principal.workspace_id, body.name, body.role, groups)
+    told = None if groups is None else sorted(groups)
+    return {"name": body.name, "role": body.role, "groups": told, "key": secret}
 
 
 @router.get("/keys")
@@ -66,7 +72,13 @@ def list_keys(container: ContainerDep, principal: PrincipalDep) -> list[dict[str
     principal.require("keys.write")
     with container.database.session() as session:
         return [
-            {"id": key.id, "name": key.name, "role": key.role, "revoked": bool(key.revoked_at)}
+            {
+                "id": key.id,
+                "name": key.name,
+                "role": key.role,
+                "groups": key.groups,
+                "revoked": bool(key.revoked_at),
+            }
             for key in service.list_keys(session, principal.workspace_id)
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,13 +31,26 @@ _POLICY: dict[str, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who acts, in which workspace. Made only by authentication."""
+    """Who acts, in which workspace. Made only by authentication.
+
+    `groups`: the document groups it may be answered from; None means every document.
+    """
 
     workspace_id: WorkspaceId
     workspace: str
     name: str
     role: str
     operator: bool = False
+    groups: frozenset[str] | None = None
+
+    def groups_for(self, asked: Collection[str] | None) -> frozenset[str] | None:
+        """The groups a request runs with: it may give some of its own up, never add one.
+
+        None sees every document of the workspace.
+        """
+        if asked is None:
+            return self.groups
+        return frozenset(asked) if self.groups is None else self.groups & frozenset(asked)
 
     def require(self, action: str) -> None:
         """Raise Forbidden unless the role allows the action."""

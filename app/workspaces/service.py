@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Collection
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -36,8 +37,17 @@ def ensure_default_workspace(session: Session) -> Workspace:
     return found or create_workspace(session, DEFAULT_WORKSPACE)
 
 
-def create_key(session: Session, workspace_id: str, name: str, role: str) -> str:
-    """A new key; the returned secret is shown once and stored only as a hash."""
+def create_key(
+    session: Session,
+    workspace_id: str,
+    name: str,
+    role: str,
+    groups: Collection[str] | None = None,
+) -> str:
+    """A new key; the returned secret is shown once and stored only as a hash.
+
+    `groups` are the document groups it may be answered from; None means every document.
+    """
     check_name("key", name)
     if role not in ROLES:
         raise BadInput(f"role {role!r} is unknown: choose {', '.join(ROLES)}")
@@ -45,7 +55,15 @@ def create_key(session: Session, workspace_id: str, name: str, role: str) -> str
     if session.scalar(taken):
         raise Conflict(f"a key named {name!r} exists already in this workspace")
     secret = secrets.token_urlsafe(32)
-    key = ApiKey(workspace_id=workspace_id, name=name, role=role, secret_sha256=_hash(secret))
+    for group in groups or ():
+        check_name("group", group)
+    key = ApiKey(
+        workspace_id=workspace_id,
+        name=name,
+        role=role,
+        secret_sha256=_hash(secret),
+        groups=None if groups is None else sorted(set(groups)),
+    )
     session.add(key)
     session.flush()
     return f"{_PREFIX}.{key.id}.{secret}"
@@ -81,7 +99,10 @@ def authenticate(session: Session, presented: str) -> Principal:
             and hmac.compare_digest(key.secret_sha256, _hash(parts[2]))
         ):
             workspace = session.get_one(Workspace, key.workspace_id)
-            return Principal(WorkspaceId(workspace.id), workspace.name, key.name, key.role)
+            groups = None if key.groups is None else frozenset(key.groups)
+            return Principal(
+                WorkspaceId(workspace.id), workspace.name, key.name, key.role, groups=groups
+            )
     raise Unauthenticated("the API key is not valid: create one with `tandem keys create`")
 
 

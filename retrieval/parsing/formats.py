@@ -1,39 +1,79 @@
 """Which parser reads a file: by its extension, confirmed by its content."""
 
-import re
 from collections.abc import Callable
 
-from retrieval.errors import EmptyDocument, UnsupportedFormat
+from retrieval.errors import EmptyDocument, ParseFailed, ParseLimit, UnsupportedFormat
+from retrieval.parsing.archive import Archive
+from retrieval.parsing.delimited import parse_csv
+from retrieval.parsing.docx import parse_docx
+from retrieval.parsing.epub import parse_epub
+from retrieval.parsing.feed import parse_feed
 from retrieval.parsing.html import parse_html
+from retrieval.parsing.json_data import parse_json, parse_jsonl
 from retrieval.parsing.markdown import parse_markdown
+from retrieval.parsing.notebook import parse_notebook
 from retrieval.parsing.pdf import parse_pdf
 from retrieval.parsing.plain import parse_plain
+from retrieval.parsing.pptx import parse_pptx
+from retrieval.parsing.sniff import Content, is_text, sniff
+from retrieval.parsing.xls import parse_xls
+from retrieval.parsing.xlsx import parse_xlsx
 from retrieval.types import ParsedDocument
 
 _PARSERS: dict[str, Callable[[bytes, str], ParsedDocument]] = {
+    ".atom": parse_feed,
+    ".csv": parse_csv,
+    ".docx": parse_docx,
+    ".epub": parse_epub,
     ".htm": parse_html,
     ".html": parse_html,
+    ".ipynb": parse_notebook,
+    ".json": parse_json,
+    ".jsonl": parse_jsonl,
     ".markdown": parse_markdown,
     ".md": parse_markdown,
+    ".ndjson": parse_jsonl,
     ".pdf": parse_pdf,
+    ".pptx": parse_pptx,
+    ".rss": parse_feed,
     ".text": parse_plain,
+    ".tsv": parse_csv,
     ".txt": parse_plain,
     ".xhtml": parse_html,
+    ".xls": parse_xls,
+    ".xlsx": parse_xlsx,
+    ".xml": parse_feed,
 }
 SUPPORTED_EXTENSIONS: tuple[str, ...] = tuple(sorted(_PARSERS))
 
-_HTML_START = re.compile(rb"\s*(?:<!doctype\s+html|<html[\s>])", re.IGNORECASE)
-_BINARY_STARTS: tuple[tuple[bytes, str], ...] = (
-    (b"PK\x03\x04", "a ZIP archive or Office file"),
-    (b"\xd0\xcf\x11\xe0", "an old Office file"),
-    (b"\x89PNG", "a PNG image"),
-    (b"\xff\xd8\xff", "a JPEG image"),
-    (b"GIF8", "a GIF image"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"\x7fELF", "a program"),
-    (b"MZ\x90", "a program"),
-    (b"{\\rtf", "an RTF file"),
-)
+# Binary formats: the content must be what the extension says.
+_CONFIRMED = {
+    ".docx": "Word document",
+    ".epub": "e-book",
+    ".pdf": "PDF",
+    ".pptx": "PowerPoint presentation",
+    ".xls": "old Excel workbook",
+    ".xlsx": "Excel workbook",
+}
+_ZIPPED = (".docx", ".epub", ".pptx", ".xlsx")
+_ADVICE = {
+    ".doc": "save it as .docx",
+    ".docm": "save it as .docx",
+    ".odp": "save it as .pptx",
+    ".ods": "save it as .xlsx",
+    ".odt": "save it as .docx",
+    ".pages": "save it as .docx",
+    ".ppt": "save it as .pptx",
+    ".pptm": "save it as .pptx",
+    ".rtf": "save it as .docx",
+    ".xlsb": "save it as .xlsx",
+    ".xlsm": "save it as .xlsx",
+    ".zip": "unpack it first",
+    **dict.fromkeys(
+        (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"),
+        "run text recognition (OCR) first",
+    ),
+}
 
 
 def parse_bytes(data: bytes, name: str) -> ParsedDocument:
@@ -46,58 +86,54 @@ def parse_bytes(data: bytes, name: str) -> ParsedDocument:
     """
     if not data.strip():
         raise EmptyDocument(f"{name} is empty ({len(data)} bytes); nothing was indexed")
-    return _PARSERS[detect_extension(data, name)](data, name)
+    parse = _PARSERS[detect_extension(data, name)]
+    try:
+        return parse(data, name)
+    except RecursionError as error:
+        raise ParseLimit(f"{name} is nested too deeply to be parsed") from error
 
 
 def detect_extension(data: bytes, name: str) -> str:
     """The supported extension whose parser fits.
 
     Raises:
+        ParseFailed: an Office file or e-book that is damaged or locked.
+        ParseLimit: an archive with too many members or bytes.
         UnsupportedFormat: an unknown extension, or a content that contradicts it.
     """
-    content = _content_extension(data)
     base = name.replace("\\", "/").rsplit("/", 1)[-1]
     extension = f".{base.rsplit('.', 1)[1].lower()}" if "." in base.lstrip(".") else ""
     choices = ", ".join(SUPPORTED_EXTENSIONS)
     if extension and extension not in _PARSERS:
+        advice = f"; {_ADVICE[extension]}" if extension in _ADVICE else ""
         raise UnsupportedFormat(
-            f"{name} has the unsupported extension {extension}; supported: {choices}"
+            f"{name} has the unsupported extension {extension}{advice} (supported: {choices})"
         )
-    binary = _binary_kind(data)
-    if binary:
-        raise UnsupportedFormat(f"{name} is {binary} by its content; supported: {choices}")
-    if not extension:
-        return content or ".txt"
-    if (content == ".pdf") != (extension == ".pdf"):
-        found = "a PDF" if content == ".pdf" else "no PDF"
+    content = sniff(data, name)
+    if not extension and (content.extension or not content.noun):
+        return content.extension or ".txt"
+    if extension in _CONFIRMED:
+        _confirm(data, name, extension, content)
+    elif not is_text(content):
+        advice = f"; rename it to {content.extension}" if content.extension else ""
         raise UnsupportedFormat(
-            f"{name} is {found} by its content, which its extension {extension} contradicts; "
-            f"rename it (supported: {choices})"
+            f"{name} is {content.noun} by its content{advice} (supported: {choices})"
         )
     return extension
 
 
-def _content_extension(data: bytes) -> str:
-    # The PDF specification lets up to 1024 bytes precede the header.
-    if b"%PDF-" in data[:1024]:
-        return ".pdf"
-    return ".html" if _HTML_START.match(data) else ""
-
-
-def _binary_kind(data: bytes) -> str:
-    """What a binary content is, empty for text and PDF."""
-    for start, kind in _BINARY_STARTS:
-        if data.startswith(start):
-            return kind
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"%PDF-" in data[:1024]:
-        return ""
-    head = data[:4096]
-    controls = sum(1 for byte in head if byte < 32 and byte not in b"\t\n\r\x0c\x1b\x08")
-    if controls <= len(head) * 0.02:
-        return ""
-    import puremagic
-
-    try:
-        return f"of type {puremagic.from_string(head, mime=True)}"
-    except puremagic.PureError:
-        return "binary data"
+def _confirm(data: bytes, name: str, extension: str, content: Content) -> None:
+    """Refuse a content that is not what its extension promises."""
+    if content.extension == extension:
+        return
+    if extension in _ZIPPED and data.startswith(b"PK"):
+        # Opening it again raises what is wrong with a damaged or oversized archive.
+        Archive(data, name)
+    found = content.noun or f"no {_CONFIRMED[extension]}"
+    advice = f"rename it to {content.extension}" if content.extension else "check the file"
+    if content.noun == "an old Office file":
+        raise ParseFailed(f"{name} is a damaged Office file: none of its streams is known")
+    raise UnsupportedFormat(
+        f"{name} is {found} by its content, which its extension {extension} contradicts; "
+        f"{advice} (supported: {', '.join(SUPPORTED_EXTENSIONS)})"
+    )

@@ -4,7 +4,14 @@ from app.db.base import Base
 from app.db.tables.answers import Answer, AnswerChunk
 from app.db.tables.feedback import Example, Feedback, Review
 from app.db.tables.jobs import Job
-from app.db.tables.knowledge import Chunk, Document, DocumentVersion, KnowledgeBase
+from app.db.tables.knowledge import (
+    Chunk,
+    Document,
+    DocumentGroup,
+    DocumentVersion,
+    KnowledgeBase,
+    SyncSource,
+)
 from app.db.tables.measurement import Decision, Evaluation
 from app.db.tables.tuning import Adapter, DatasetSnapshot, TuningRun
 from app.db.tables.use_cases import UseCase
@@ -20,6 +27,7 @@ __all__ = [
     "DatasetSnapshot",
     "Decision",
     "Document",
+    "DocumentGroup",
     "DocumentVersion",
     "Evaluation",
     "Example",
@@ -27,6 +35,7 @@ __all__ = [
     "Job",
     "KnowledgeBase",
     "Review",
+    "SyncSource",
     "TuningRun",
     "UseCase",
     "Workspace",

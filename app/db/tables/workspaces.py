@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ForeignKey, String, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, Created, Id, new_id, now
@@ -21,7 +22,10 @@ class Workspace(Base):
 
 
 class ApiKey(Base):
-    """A person or program in one workspace, with one role. Only the secret's hash is kept."""
+    """A person or program in one workspace, with one role. Only the secret's hash is kept.
+
+    `groups`: the document groups it may be answered from; None means all of them.
+    """
 
     __tablename__ = "api_keys"
     __table_args__ = (UniqueConstraint("workspace_id", "name"),)
@@ -31,5 +35,6 @@ class ApiKey(Base):
     name: Mapped[str] = mapped_column(String(100))
     role: Mapped[str] = mapped_column(String(20))
     secret_sha256: Mapped[str] = mapped_column(String(64))
+    groups: Mapped[list[Any] | None] = mapped_column(JSON)
     created_at: Mapped[Created] = mapped_column(default=now)
     revoked_at: Mapped[datetime | None]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import httpx
 import pytest
 from factories import add_adapter, make_container, write_pages
+from knowledge_world import World
 from starlette.testclient import TestClient
 
 from app.main import create_app
@@ -130,3 +131,18 @@ def postgres_url():
         admin.execute(f"CREATE DATABASE {name}")
         yield f"{server}/{name}"
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def world(request, tmp_path):
+    url = None if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    world = World(tmp_path, url)
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def local(tmp_path):
+    world = World(tmp_path)
+    yield world
+    world.close()

@@ -13,6 +13,7 @@ from factories import make_container
 
 from app.db.tables import Job, KnowledgeBase
 from app.knowledge import repository, service
+from app.logs import configure_logs
 from app.workspaces import service as workspaces
 
 
@@ -27,10 +28,12 @@ def slowed(function, seconds):
 
 
 def main(home: Path, pages: str, job_id: str) -> None:
+    configure_logs("error", as_json=False)
     container = make_container(home, answers=False)
     container.prepare()
-    index = container.knowledge.index
-    container.knowledge.embedder.delay_s = 0.05
+    part = container.knowledge.by_source(None)
+    index = part.index
+    part.embedder.delay_s = 0.05
     index.upsert = slowed(index.upsert, 0.03)
     index.flush = slowed(index.flush, 0.03)
     index.delete_version = slowed(index.delete_version, 0.005)

@@ -1,5 +1,8 @@
 """The loop over HTTP: feedback, review, example, dataset, evaluation, decision, replay."""
 
+import json
+from pathlib import Path
+
 import pytest
 from factories import write_jsonl, write_pages
 
@@ -159,6 +162,28 @@ def test_evaluation_reports_every_arm(tenant, evaluated):
     assert page.headers["content-type"].startswith("text/html")
     assert "hybrid" in page.text
     assert tenant.call("GET", "/api/v1/evaluations").json()[0]["finished"] is True
+
+
+def test_hidden_documents_are_not_retrieved_and_such_a_run_decides_nothing(
+    tenant, evaluated, service
+):
+    file = service.folder / "hidden.jsonl"
+    rows = [json.loads(line) for line in (service.folder / "samples.jsonl").open()]
+    found = tenant.call("GET", "/api/v1/knowledge-bases/docs/documents").json()
+    named = [row["document"] for row in found]
+    names = {row["id"]: next(d for d in named if row["id"] in d) for row in rows}
+    write_jsonl(file, [row | {"gold": [names[row["id"]]]} for row in rows])
+    body = {"use_case": "support", "samples": str(file), "arms": ["rag"], "remove_gold": True}
+    reply = service.operator_in(tenant, "POST", "/api/v1/evaluations", json=body)
+    assert reply.status_code == 202, reply.text
+    job = tenant.wait(reply.json()["id"])
+    assert job["state"] == "succeeded", job
+    store = Path(job["result"]["path"]) / "outputs.jsonl"
+    outputs = [json.loads(line) for line in store.open()][1:]
+    assert outputs
+    assert not any(names[o["sample_id"]] in o["retrieved"] for o in outputs)
+    made = tenant.call("POST", "/api/v1/decisions", "ml", json={"use_case": "support"}).json()
+    assert made["evaluation"] == evaluated
 
 
 def test_decision_is_recorded_applied_and_replayed_bit_for_bit(tenant, evaluated):

@@ -4,98 +4,14 @@ import os
 
 import pytest
 import sqlalchemy as sa
-from factories import make_knowledge, make_settings, write_pages
+from factories import write_pages
+from knowledge_world import RIPPLE, THREE, InlineJob
 
-from app.db.migrations import upgrade
-from app.db.session import Database
-from app.db.tables import Chunk, Document, DocumentVersion
+from app.db.tables import Chunk, DocumentVersion
 from app.knowledge import repository, service
-from app.knowledge.ingest import Ingestion, list_sources
-from app.workspaces import service as workspaces
-from retrieval.types import Scope
-
-RIPPLE = "# Plans\n\nThe Ripple plan costs {} euros a month.\n"
-THREE = {
-    "plans.md": RIPPLE.format(49),
-    "sub/returns.md": "# Returns\n\nA helmet can be returned within 21 days.\n",
-    "hours.txt": "Opening hours of the workshop are 8:30 to 18:00.\n",
-}
-
-
-class InlineJob:
-    """Runs every step at once, as a job that is never interrupted does."""
-
-    def __init__(self, **payload) -> None:
-        self.payload = {"sync": False, "valid_from": None} | payload
-        self.shown = []
-
-    def step(self, name, work):
-        return work()
-
-    def progress(self, done, total, message=""):
-        self.shown.append((done, total))
-
-
-class World:
-    def __init__(self, home, url=None):
-        settings = make_settings(home, database_url=url)
-        self.database = Database(settings.sql_url)
-        upgrade(self.database)
-        self.knowledge = make_knowledge(settings)
-        with self.database.session() as session:
-            self.workspace = workspaces.ensure_default_workspace(session).id
-            self.kb = service.create(session, self.workspace, "docs", "hashing@0")
-        self.scope = Scope(self.workspace, self.kb.id)
-        self.pages = home / "pages"
-
-    def ingest(self, pages=None, **payload):
-        if pages is not None:
-            write_pages(self.pages, pages)
-        paths = payload.pop("paths", [str(self.pages)])
-        job = InlineJob(knowledge_base_id=self.kb.id, paths=paths, **payload)
-        return Ingestion(self.database, self.knowledge).run(job)
-
-    def counts(self, *args, **payload):
-        return {k: n for k, n in self.ingest(*args, **payload)["counts"].items() if n}
-
-    def search(self, question, limit=5):
-        return service.search(
-            self.database, self.knowledge, self.workspace, [self.kb.id], question, limit
-        ).hits
-
-    def best(self, question):
-        hits = self.search(question, 1)
-        return hits[0].text if hits else None
-
-    def visible_chunks(self):
-        with self.database.session() as session:
-            query = sa.select(Chunk.id).join(
-                Document, Document.current_version_id == Chunk.version_id
-            )
-            return sorted(session.scalars(query))
-
-    def assert_sql_and_vectors_agree(self):
-        assert sorted(self.knowledge.index.chunk_ids(self.scope)) == self.visible_chunks()
-        assert self.knowledge.index.count(self.scope) == len(self.visible_chunks())
-
-    def close(self):
-        self.knowledge.index.close()
-        self.database.close()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def world(request, tmp_path):
-    url = None if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    world = World(tmp_path, url)
-    yield world
-    world.close()
-
-
-@pytest.fixture
-def local(tmp_path):
-    world = World(tmp_path)
-    yield world
-    world.close()
+from app.knowledge.ingest import Ingestion
+from app.knowledge.sources import collect, parse_spec
+from app.knowledge.verify import verify
 
 
 def test_documents_are_added_left_changed_and_deleted(world):
@@ -125,7 +41,7 @@ def test_document_deleted_and_added_again_comes_back(world):
     with world.database.session() as session:
         shown = service.describe_document(session, world.kb, "plans.md")
     assert shown["deleted"] is None
-    assert [v["state"] for v in shown["versions"]] == ["retired", "visible"]
+    assert [v["state"] for v in shown["versions"]] == ["purged", "visible"]
 
 
 def test_content_that_returns_to_an_old_one_is_a_new_version(local):
@@ -148,7 +64,9 @@ def test_unreadable_files_fail_or_are_skipped_and_the_rest_goes_in(local):
     assert result["counts"] == {
         "added": 3,
         "changed": 0,
+        "moved": 0,
         "unchanged": 0,
+        "scheduled": 0,
         "deleted": 0,
         "skipped": 1,
         "failed": 2,
@@ -186,12 +104,12 @@ def test_old_version_is_answered_from_until_the_flip(local, monkeypatch):
 
     def looking(session, version_id):
         # Vectors of the new version are on disk already; SQL does not show it yet.
-        assert local.knowledge.index.count(local.scope) > len(before)
+        assert local.part.index.count(local.scope) > len(before)
         seen.append(version_id)
         return make_visible(session, version_id)
 
     before = local.visible_chunks()
-    flush = local.knowledge.index.flush
+    flush = local.part.index.flush
 
     def asking():
         flush()
@@ -201,7 +119,7 @@ def test_old_version_is_answered_from_until_the_flip(local, monkeypatch):
             assert not any("54 euros" in text for text in texts)
 
     monkeypatch.setattr(repository, "make_visible", looking)
-    monkeypatch.setattr(local.knowledge.index, "flush", asking)
+    monkeypatch.setattr(local.part.index, "flush", asking)
     local.ingest({"plans.md": RIPPLE.format(54)})
     assert len(seen) == 1
     assert "54 euros" in local.best("Ripple plan euros month")
@@ -209,7 +127,7 @@ def test_old_version_is_answered_from_until_the_flip(local, monkeypatch):
 
 def test_document_deleted_while_its_update_is_embedded_stays_deleted(local, monkeypatch):
     local.ingest(THREE)
-    embed = local.knowledge.embedder.embed_passages
+    embed = local.part.embedder.embed_passages
 
     def deleting(texts, batch_size=None):
         if not deleted:
@@ -220,7 +138,7 @@ def test_document_deleted_while_its_update_is_embedded_stays_deleted(local, monk
         return embed(texts)
 
     deleted = []
-    monkeypatch.setattr(local.knowledge.embedder, "embed_passages", deleting)
+    monkeypatch.setattr(local.part.embedder, "embed_passages", deleting)
     local.ingest({"plans.md": RIPPLE.format(54)})
     assert deleted
     assert all("Ripple" not in hit.text for hit in local.search("Ripple plan euros month"))
@@ -240,19 +158,20 @@ def test_vectors_of_a_version_that_never_became_visible_are_removed(local, monke
     assert "49 euros" in local.best("Ripple plan euros month")
     assert local.counts({"plans.md": RIPPLE.format(60)}) == {"changed": 1}
     assert "60 euros" in local.best("Ripple plan euros month")
+    assert not verify(local.database, local.knowledge, local.kb.id, repair=True).clean
     local.assert_sql_and_vectors_agree()
 
 
-def test_vectors_left_by_a_killed_deletion_are_removed_by_the_next_ingest(local, monkeypatch):
+def test_vectors_left_by_a_killed_deletion_are_found_and_removed(local, monkeypatch):
     local.ingest(THREE)
     with monkeypatch.context() as patch:
-        patch.setattr(type(local.knowledge.index), "delete_document", lambda *_: 1 / 0)
+        patch.setattr(type(local.part.index), "delete_document", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             service.delete_document(
                 local.database, local.knowledge, local.workspace, "docs", "plans.md"
             )
     assert all("Ripple" not in hit.text for hit in local.search("Ripple plan euros"))
-    local.ingest(paths=[str(local.pages / "hours.txt")])
+    assert not verify(local.database, local.knowledge, local.kb.id, repair=True).clean
     local.assert_sql_and_vectors_agree()
 
 
@@ -280,14 +199,14 @@ def test_two_sources_of_one_name_are_refused(tmp_path):
     write_pages(tmp_path / "a", {"x.md": "1"})
     write_pages(tmp_path / "b", {"x.md": "2"})
     with pytest.raises(BadInput, match=r"'x\.md'"):
-        list_sources([str(tmp_path / "a"), str(tmp_path / "b")])
+        collect([parse_spec(str(tmp_path / name)) for name in "ab"], tmp_path / "into")
 
 
 def test_many_files_are_ingested_in_batches_with_progress(local):
     pages = {f"p{n:02}.md": f"# Page {n}\n\nText of page number {n}.\n" for n in range(40)}
     write_pages(local.pages, pages)
     job = InlineJob(knowledge_base_id=local.kb.id, paths=[str(local.pages)])
-    result = Ingestion(local.database, local.knowledge).run(job)
+    result = Ingestion(local.database, local.knowledge, local.root).run(job)
     assert result["counts"]["added"] == 40
     assert job.shown[-1] == (40, 40)
     local.assert_sql_and_vectors_agree()

@@ -184,9 +184,8 @@ def test_retriever_is_a_langchain_retriever(live):
     container = live.container
     with container.database.session() as session:
         kb = session.query(KnowledgeBase).filter_by(name="docs").one()
-    retriever = service.retriever(
-        container.database, container.knowledge, kb.workspace_id, [kb.id], 2
-    )
+    question = service.Question(kb.workspace_id, (kb.id,), "", 2)
+    retriever = service.retriever(container.database, container.knowledge, question)
     documents = retriever.invoke(QUESTION)
     assert "49 euros" in documents[0].page_content
     assert len(documents) <= 2

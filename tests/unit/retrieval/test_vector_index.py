@@ -8,7 +8,7 @@ from retrieval_fakes import ALPHA, EMBEDDER, point
 from retrieval.edge import EdgeIndex
 from retrieval.errors import IndexBusy, IndexUnreadable, VectorIndexError
 from retrieval.fusion import rrf
-from retrieval.index import FusionOptions
+from retrieval.index import FusionOptions, Narrowing
 from retrieval.server import ServerIndex
 from retrieval.types import Scope, WorkspaceId
 
@@ -117,9 +117,39 @@ def test_deleted_version_and_document_are_gone(index):
 def test_excluded_versions_take_no_place(index):
     fill(index, version="old")
     fill(index, version="new")
-    hits = search(index, "refunds", limit=4, exclude_versions={"old"})
+    hits = search(
+        index, "refunds", limit=4, narrowing=Narrowing(without_versions=frozenset({"old"}))
+    )
     assert len(hits) == 4
     assert {h.version_id for h in hits} == {"new"}
+
+
+def test_narrowing_by_document(index):
+    for name in ("a", "b", "c"):
+        fill(index, version=f"{name}1", document=name)
+
+    def found(**narrowing):
+        sets = {key: frozenset(value) for key, value in narrowing.items()}
+        return {h.document_id for h in search(index, "refunds", narrowing=Narrowing(**sets))}
+
+    assert found(only_documents={"a", "c"}) == {"a", "c"}
+    assert found(without_documents={"a"}) == {"b", "c"}
+    assert found(only_documents={"a", "b"}, without_documents={"b"}) == {"a"}
+    assert found(only_documents=set()) == set()
+
+
+def test_a_versions_points_come_back_as_written(index):
+    fill(index, version="v1")
+    fill(index, version="v2")
+    chunks = index.chunks_of_version(ALPHA, "v1")
+    assert [c.text for c in chunks] == FACTS
+    assert chunks[0].vector == pytest.approx(EMBEDDER.embed_query(FACTS[0]), abs=1e-6)
+    hashes = index.chunk_hashes(ALPHA)
+    assert set(hashes) == index.chunk_ids(ALPHA)
+    assert {hashes[c.chunk_id] for c in chunks} == {f"hash of {t}" for t in FACTS}
+    index.delete_chunks(ALPHA, [chunks[0].chunk_id, "00000000-0000-0000-0000-000000000000"])
+    assert index.count(ALPHA) == 2 * len(FACTS) - 1
+    assert len(index.chunks_of_version(ALPHA, "v1")) == len(FACTS) - 1
 
 
 def test_stored_vectors_are_those_written(index):
@@ -294,3 +324,27 @@ def test_fusion_weights_move_the_ranking(tmp_path):
 
     assert first(20.0) == 0
     assert first(0.05) == 1
+
+
+def test_nearly_full_disk_is_refused_before_edge_can_be_hurt_by_it(tmp_path, monkeypatch):
+    import errno
+    import shutil
+    from collections import namedtuple
+
+    usage = namedtuple("usage", "total used free")
+    made = EdgeIndex(tmp_path / "index", **IDENTITY)
+    fill(made)
+    free = 10**6
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10**9, 10**9 - free, free))
+    with pytest.raises(OSError, match="MiB free") as refused:
+        fill(made, version="v2")
+    assert refused.value.errno == errno.ENOSPC
+    assert search(made, "refunds")  # what is open goes on answering
+    fresh = EdgeIndex(tmp_path / "index", **IDENTITY)
+    made.close()
+    with pytest.raises(OSError, match="MiB free"):
+        search(fresh, "refunds")
+    free = 10**9
+    fill(fresh, version="v2")
+    assert fresh.count(ALPHA) == 2 * len(FACTS)
+    fresh.close()
