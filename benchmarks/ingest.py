@@ -1,7 +1,7 @@
 # ruff: noqa: D102 - the methods are described once, at `ingest_measure.System`
 """Ingestion through the whole service beside three peers and the encode-only floor, in one run.
 
-  python -m benchmarks.ingest --data DATA --model MODEL_DIR [--documents N] [--json FILE]
+  python -m benchmarks.ingest --data DATA --model MODEL_DIR [--documents N] [--out FILE]
       [--peers none|langchain,llamaindex,haystack] [--peer-python PEERS/bin/python]
 
 Every system gets the same documents in a process of its own, one after the other. Right behind it
@@ -191,7 +191,7 @@ def main() -> int:
     parser.add_argument("--documents", type=int, default=0, help="about so many; 0 = all")
     parser.add_argument("--peers", default=",".join(PEERS), help="none, or names with commas")
     parser.add_argument("--peer-python", default=sys.executable, help="where the peers are")
-    parser.add_argument("--json", type=Path, help="write everything here")
+    parser.add_argument("--out", type=Path, help="write everything here")
     parser.add_argument("--only", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--texts", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -210,8 +210,8 @@ def main() -> int:
         for name in ("tandem", *peers):
             results[name] = run_system(options, name, Path(folder) / "texts.json")
             print(line(name, results[name]), flush=True)
-            if options.json:
-                options.json.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+            if options.out:
+                options.out.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     return 0
 
 

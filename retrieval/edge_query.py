@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from qdrant_edge import Filter, QueryBatchRequest
 
 # Candidates the graph walk keeps in hand; `python -m benchmarks.search` measures its recall.
-_EF = 256
+_EF = 128
 
 
 def shard_queries(

@@ -35,7 +35,7 @@ def run(home, pages, job, kill_at=0):
         capture_output=True,
         text=True,
         env=environment,
-        timeout=120,
+        timeout=600,
     )
     if done.returncode == -signal.SIGKILL:
         return None
