@@ -164,7 +164,7 @@ def score(options: argparse.Namespace) -> None:
     started = time.perf_counter()
     with_context = options.arm == "context"
     answers = ask("passages" if with_context else None)
-    result = _measure(cases, answers, with_context)
+    result = measured(cases, answers, with_context)
     if with_context:
         from tuning.scoring import abstains
 
@@ -179,7 +179,7 @@ def score(options: argparse.Namespace) -> None:
         )
 
 
-def _measure(cases: list[dict[str, Any]], answers: list[str], with_context: bool) -> dict[str, Any]:
+def measured(cases: list[dict[str, Any]], answers: list[str], with_context: bool) -> dict[str, Any]:
     from tuning.scoring import _CITATION, _normalised, abstains, token_f1
 
     f1, em, cited, refused = [], [], [], []
