@@ -103,7 +103,8 @@ def _compare(
         return None
     a_better, b_better = int((first > second).sum()), int((second > first).sum())
     independent = len(np.unique(clusters)) == len(clusters)
-    if find_metric(metric).kind == "rate" and independent:
+    binary = bool(np.isin(first, (0.0, 1.0)).all() and np.isin(second, (0.0, 1.0)).all())
+    if find_metric(metric).kind == "rate" and independent and binary:
         both, neither = int((first * second).sum()), int(((1 - first) * (1 - second)).sum())
         interval = newcombe_paired(both, a_better, b_better, neither, confidence)
         test = mcnemar_exact(a_better, b_better)

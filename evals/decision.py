@@ -1,28 +1,32 @@
 """Which arm to serve, by rules fixed before the data; every outcome can be explained and replayed.
 
-An arm is dropped when it is shown to break a limit, or when an arm that is shown to keep all
-limits is shown to be better. What is left decides the status.
+Gates rule arms out by what is known of them. Of the others an arm is dropped when it is shown to
+break a limit, or when an arm that is shown to keep all limits is shown to be better. What is left
+decides the status. Without any measurement the advice for similar use cases is assumed.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evals.canonical import canonical_json, jsonable
+from evals.confirmation import Confirmation, confirm, split_table
 from evals.decision_spec import DecisionSpec, parse_spec
 from evals.errors import DecisionError
 from evals.evaluation import Evaluation, IntervalSettings, evaluate
 from evals.evidence import Evidence, gather_evidence
-from evals.explanation import headline, reasons, warnings
+from evals.explanation import expiry, headline, prior_sentence, reasons, warnings
+from evals.gates import CHANGES, CaseFacts, GateFailure, check_gates, gate_relaxation
 from evals.outputs import Output
+from evals.prior import Prior, seed_prior
 from evals.relaxation import Relaxation, Variation, sensitivity, smallest_relaxation
-from evals.rules import Rejection, Status, default_arm, settle
+from evals.rules import Outcome, Rejection, Status, default_arm, settle
 from evals.sample_size import MoreNeeded, more_needed
 from evals.samples import Sample
-from evals.scoring import Style
+from evals.scoring import ScoreTable, Style
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,14 @@ class Decision:
         survivors: arms that were not dropped; `certified`: those shown to keep every limit.
         more: questions still needed when UNDECIDED; None when more of them will hardly help.
         headline: the decision in one sentence; `reason`: the steps to it.
-        sensitivity: outcomes under a doubled and halved margin and each limit 10 % up and down.
+        sensitivity: outcomes under a doubled and halved margin, each limit 10 % up and down and
+            each effort 20 %.
+        gates: what ruled arms out before any statistics.
+        confirmation: the effect of the chosen arm on questions held back.
+        prior: the advice for similar use cases; `agrees_with_prior` is None without a choice.
+        expiry: what makes the decision due again.
+        earlier: arms that earlier looks of this decision had dropped.
+        inputs: None when nothing was measured (ASSUMED).
     """
 
     status: Status
@@ -66,7 +77,13 @@ class Decision:
     spec: DecisionSpec
     spec_digest: str
     look: int
-    inputs: Inputs
+    inputs: Inputs | None
+    gates: tuple[GateFailure, ...] = ()
+    confirmation: Confirmation | None = None
+    prior: Prior | None = None
+    agrees_with_prior: bool | None = None
+    expiry: tuple[str, ...] = ()
+    earlier: tuple[Rejection, ...] = ()
 
     def to_json(self) -> str:
         """Write the record, byte for byte the same for the same decision."""
@@ -82,7 +99,13 @@ class Replay:
     decision: Decision
 
 
-def decide(evaluation: Evaluation, spec: DecisionSpec, *, look: int = 1) -> Decision:
+def decide(
+    evaluation: Evaluation,
+    spec: DecisionSpec,
+    *,
+    look: int = 1,
+    earlier: Sequence[Rejection] = (),
+) -> Decision:
     """Apply the rules of `spec` to an evaluation.
 
     With probability 1 - alpha (fixed arms, exchangeable clusters) the best arm that keeps the
@@ -93,6 +116,8 @@ def decide(evaluation: Evaluation, spec: DecisionSpec, *, look: int = 1) -> Deci
         evaluation: scores of every arm on the same samples.
         spec: rules registered before the data.
         look: which of `spec.looks` planned looks this is, from 1.
+        earlier: the arms that earlier looks have dropped, with their reasons; they need not have
+            answered the newer questions.
 
     Raises:
         DecisionError: if the spec does not fit the evaluation.
@@ -103,15 +128,23 @@ def decide(evaluation: Evaluation, spec: DecisionSpec, *, look: int = 1) -> Deci
         )
     if not 1 <= look <= spec.looks:
         raise DecisionError(f"look {look} is not one of the {spec.looks} planned")
-    table = evaluation.table
-    evidence = gather_evidence(table, spec)
-    outcome = settle(evidence, spec)
+    gates = check_gates(spec.case, evaluation.table.candidates) if spec.case else ()
+    gated = {failure.arm for failure in gates}
+    gone = {rejection.arm for rejection in earlier} - gated
+    table, held = split_table(evaluation.table, spec.confirm_share)
+    evidence = gather_evidence(table, spec, look=look, without=gated, dropped=gone)
+    outcome = _with_gates(settle(evidence, spec), gates, earlier)
     undecided = outcome.status == "UNDECIDED"
     more = more_needed(evidence, spec, outcome.survivors) if undecided else None
     relaxation = None
     if outcome.status == "INFEASIBLE":
-        relaxation = smallest_relaxation(table, evidence, spec)
+        relaxation = _relaxation(table, evidence, spec, gates)
     default = default_arm(evidence, spec, outcome) if undecided else None
+    confirmation = confirm(held, evidence, spec, outcome) if held else None
+    prior = seed_prior(spec.case, spec.cost_order) if spec.case else None
+    closing: tuple[str, ...] = (confirmation.sentence,) if confirmation else ()
+    if prior is not None:
+        closing += (prior_sentence(prior, outcome.choice),)
     return Decision(
         status=outcome.status,
         choice=outcome.choice,
@@ -123,20 +156,116 @@ def decide(evaluation: Evaluation, spec: DecisionSpec, *, look: int = 1) -> Deci
         more=more,
         relaxation=relaxation,
         headline=headline(evidence, spec, outcome, more, default),
-        reason=reasons(evidence, spec, outcome, relaxation),
+        reason=(*reasons(evidence, spec, outcome, relaxation), *closing),
         warnings=warnings(evaluation, evidence, spec, outcome),
-        sensitivity=sensitivity(table, evidence, spec),
+        sensitivity=sensitivity(table, evidence, spec, look) if evidence.arms else (),
         spec=spec,
         spec_digest=spec.digest,
         look=look,
-        inputs=Inputs(
-            evaluation.samples_digest,
-            evaluation.outputs_digest,
-            tuple(sorted(table.baselines)),
-            evaluation.k,
-            evaluation.style,
-            evaluation.settings,
-        ),
+        inputs=_inputs(evaluation),
+        gates=gates,
+        confirmation=confirmation,
+        prior=prior,
+        agrees_with_prior=_agrees(prior, outcome.choice),
+        expiry=expiry(spec),
+        earlier=tuple(earlier),
+    )
+
+
+def assume(spec: DecisionSpec) -> Decision:
+    """Decide without any measurement: the advice for similar use cases, marked as an assumption.
+
+    Raises:
+        DecisionError: if the spec holds no facts about the use case.
+    """
+    case = spec.case
+    if case is None:
+        raise DecisionError(
+            "nothing was measured and the spec says nothing about the use case: "
+            "measure, or give `case` with at least its task"
+        )
+    gates = check_gates(case, spec.cost_order)
+    prior = seed_prior(case, spec.cost_order)
+    gated = tuple(dict.fromkeys(failure.arm for failure in gates))
+    arms = tuple(arm for arm in spec.cost_order if arm not in gated)
+    nothing: tuple[float | None, ...] = (None,) * len(arms)
+    evidence = Evidence(arms, nothing, (0,) * len(arms), 0, 0, (), ())
+    status: Status = "INFEASIBLE" if prior is None else "ASSUMED"
+    outcome = _with_gates(Outcome(status, prior.default if prior else None, arms, (), ()), gates)
+    relaxation = _gate_relaxation(gates) if prior is None else None
+    reason = tuple(rejection.sentence for rejection in outcome.rejected)
+    reason += (relaxation.sentence,) if relaxation else ()
+    if prior is not None:
+        order = ", then ".join(prior.build_order)
+        reason += (*prior.reasons, f"Build and measure in this order: {order}.")
+    return Decision(
+        status=status,
+        choice=outcome.choice,
+        default=outcome.choice,
+        survivors=arms,
+        certified=(),
+        rejected=outcome.rejected,
+        evidence=evidence,
+        more=None,
+        relaxation=relaxation,
+        headline=headline(evidence, spec, outcome, None, None),
+        reason=reason,
+        warnings=("Nothing has been measured. This is advice, not evidence.",),
+        sensitivity=_other_cases(spec, case),
+        spec=spec,
+        spec_digest=spec.digest,
+        look=1,
+        inputs=None,
+        gates=gates,
+        prior=prior,
+        agrees_with_prior=_agrees(prior, outcome.choice),
+        expiry=("Any measurement replaces it.", *expiry(spec)),
+    )
+
+
+def _other_cases(spec: DecisionSpec, case: CaseFacts) -> tuple[Variation, ...]:
+    """What would be assumed if the answers changed at another pace."""
+    found = []
+    for pace in CHANGES:
+        if pace != case.changes:
+            prior = seed_prior(replace(case, changes=pace), spec.cost_order)
+            choice = prior.default if prior else None
+            status: Status = "ASSUMED" if prior else "INFEASIBLE"
+            found.append(Variation(f"pace of change {pace}", status, choice))
+    return tuple(found)
+
+
+def _with_gates(
+    outcome: Outcome, gates: tuple[GateFailure, ...], earlier: Sequence[Rejection] = ()
+) -> Outcome:
+    rejected = tuple(Rejection(gate.arm, "gate", gate.sentence) for gate in gates)
+    return replace(outcome, rejected=(*rejected, *earlier, *outcome.rejected))
+
+
+def _relaxation(
+    table: ScoreTable, evidence: Evidence, spec: DecisionSpec, gates: tuple[GateFailure, ...]
+) -> Relaxation | None:
+    found = smallest_relaxation(table, evidence, spec)
+    return found or (_gate_relaxation(gates) if gates else None)
+
+
+def _gate_relaxation(gates: tuple[GateFailure, ...]) -> Relaxation:
+    arm, sentence = gate_relaxation(gates)
+    return Relaxation(arm, (), sentence)
+
+
+def _agrees(prior: Prior | None, choice: str | None) -> bool | None:
+    return None if prior is None or choice is None else prior.default == choice
+
+
+def _inputs(evaluation: Evaluation) -> Inputs:
+    return Inputs(
+        evaluation.samples_digest,
+        evaluation.outputs_digest,
+        tuple(sorted(evaluation.table.baselines)),
+        evaluation.k,
+        evaluation.style,
+        evaluation.settings,
     )
 
 
@@ -157,18 +286,25 @@ def replay(
     try:
         recorded = json.loads(record) if isinstance(record, str) else dict(record)
         version, inputs = recorded["schema_version"], recorded["inputs"]
+        if version != SCHEMA_VERSION:
+            raise DecisionError(
+                f"this decision was recorded by another version of the rules (records of version "
+                f"{version}; this one replays {SCHEMA_VERSION}): decide again on its evaluation"
+            )
         spec, look = parse_spec(recorded["spec"]), recorded["look"]
-        settings = IntervalSettings(**inputs["settings"])
-        evaluated = {"baselines": inputs["baselines"], "k": inputs["k"]}
-        style = inputs["style"] if style is None else style
+        earlier = tuple(Rejection(**item) for item in recorded["earlier"])
+        settings = IntervalSettings(**inputs["settings"]) if inputs else None
+        evaluated = {"baselines": inputs["baselines"], "k": inputs["k"]} if inputs else {}
+        style = inputs["style"] if inputs and style is None else style
     except (ValueError, KeyError, TypeError) as error:
         raise DecisionError(f"the decision record cannot be read: {error}") from error
-    if version != SCHEMA_VERSION:
-        raise DecisionError(f"decision records of version {version} cannot be replayed")
-    evaluation = evaluate(
-        samples, outputs, primary=spec.primary, style=style, settings=settings, **evaluated
-    )
-    decision = decide(evaluation, spec, look=look)
+    if inputs is None:
+        decision = assume(spec)
+    else:
+        evaluation = evaluate(
+            samples, outputs, primary=spec.primary, style=style, settings=settings, **evaluated
+        )
+        decision = decide(evaluation, spec, look=look, earlier=earlier)
     again = json.loads(decision.to_json())
     differences = tuple(
         f"{key}: recorded {_short(recorded.get(key))}, now {_short(again.get(key))}"

@@ -8,8 +8,10 @@ from typing import Any, Literal
 from evals.arms import COST_ORDER
 from evals.canonical import digest
 from evals.errors import DecisionError
+from evals.gates import CaseFacts, parse_case
 from evals.metrics.score import METRICS, PRIMARY_METRICS
 from evals.scoring import LATENCY
+from evals.statistics.sequential import SPENDINGS, Spending, spend_alpha
 
 Sense = Literal["at_most", "at_least"]
 
@@ -83,7 +85,14 @@ class DecisionSpec:
         alpha: chance of any wrong claim over the whole decision, all looks together.
         cost_order: candidates, cheapest first.
         slack: an arm keeps a limit if its bound is within limit + slack; 0 needs much more data.
-        looks: how often this decision may be looked at; alpha is shared equally between looks.
+        looks: how often this decision may be looked at; `spending` says how alpha is shared
+            between the looks.
+        effort: share of alpha by arm, as (arm, share); arms not named, or none, share equally.
+            Only the number of questions needed depends on it.
+        confirm_share: share of the clusters that is never used for choosing; the effect of the
+            chosen arm is measured on them again.
+        expires_days: the decision is due again after so many days.
+        case: hard facts about the use case, checked before any statistics.
         min_clusters: below this many independent groups no claim about quality is made.
         max_unscored: an arm with a larger share of answers that could not be scored is rejected.
         power: used for the number of questions still needed.
@@ -99,6 +108,11 @@ class DecisionSpec:
     min_clusters: int = 10
     max_unscored: float = 0.05
     power: float = 0.8
+    spending: Spending = "equal"
+    effort: tuple[tuple[str, float], ...] = ()
+    confirm_share: float = 0.0
+    expires_days: int = 90
+    case: CaseFacts | None = None
 
     def __post_init__(self) -> None:
         if self.primary not in PRIMARY_METRICS:
@@ -114,6 +128,31 @@ class DecisionSpec:
             raise DecisionError("looks must be at least 1 and min_clusters at least 2")
         if len(set(self.cost_order)) != len(self.cost_order):
             raise DecisionError(f"cost_order names an arm twice: {', '.join(self.cost_order)}")
+        self._check_sharing()
+
+    def _check_sharing(self) -> None:
+        if self.spending not in SPENDINGS:
+            raise DecisionError(
+                f"spending must be one of {', '.join(SPENDINGS)}; got {self.spending!r}"
+            )
+        for arm, share in self.effort:
+            if not 0 < share <= 1:
+                raise DecisionError(f"the effort for {arm} must lie in (0, 1], got {share}")
+        if not 0 <= self.confirm_share <= 0.5:
+            raise DecisionError(f"confirm_share must lie in [0, 0.5], got {self.confirm_share}")
+        if self.expires_days < 1:
+            raise DecisionError(f"expires_days must be at least 1, got {self.expires_days}")
+
+    def alpha_at(self, look: int) -> float:
+        """Give the part of alpha that one look may spend."""
+        return spend_alpha(self.alpha, self.looks, self.spending)[look - 1]
+
+    def effort_of(self, arms: tuple[str, ...]) -> tuple[float, ...]:
+        """Give the share of alpha of each of these arms; they add up to 1."""
+        given = dict(self.effort)
+        usual = sum(given.values()) / len(given) if given else 1.0
+        shares = [given.get(arm, usual) for arm in arms]
+        return tuple(share / sum(shares) for share in shares)
 
     @property
     def digest(self) -> str:
@@ -135,9 +174,14 @@ def parse_spec(record: Mapping[str, Any]) -> DecisionSpec:
     if "cost_order" in values:
         values["cost_order"] = tuple(values["cost_order"])
     try:
+        if values.get("case") is not None:
+            values["case"] = parse_case(values["case"])
+        effort = values.get("effort", ())
+        pairs = effort.items() if isinstance(effort, Mapping) else effort
+        values["effort"] = tuple((str(arm), float(share)) for arm, share in pairs)
         values["constraints"] = tuple(Constraint(**item) for item in record.get("constraints", ()))
         if not all(math.isfinite(v) for v in values.values() if isinstance(v, float)):
             raise DecisionError("a number of the spec is not finite")
         return DecisionSpec(**values)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise DecisionError(f"the spec cannot be read: {error}") from error

@@ -1,10 +1,11 @@
 """The bounds a decision rests on: one per arm and constraint, one per pair of arms.
 
-Half of alpha goes to the constraints and half to the pairs, each shared equally (Bonferroni), so
-that all bounds hold together with probability 1 - alpha.
+Half of a look's alpha goes to the constraints and half to the pairs, each shared by the effort
+given to the arms (weighted Bonferroni), so that all bounds of all looks hold together with
+probability 1 - alpha.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
@@ -72,7 +73,12 @@ class PairBound:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Everything the rules of a decision look at. Arms are sorted cheapest first."""
+    """Everything the rules of a decision look at. Arms are sorted cheapest first.
+
+    Attributes:
+        registered: the arms that share alpha: those compared now and those dropped by earlier
+            looks.
+    """
 
     arms: tuple[str, ...]
     means: tuple[float | None, ...]
@@ -81,6 +87,7 @@ class Evidence:
     clusters: int
     verdicts: tuple[ConstraintVerdict, ...]
     pairs: tuple[PairBound, ...]
+    registered: tuple[str, ...] = ()
 
     def pair(self, x: str, y: str) -> PairBound:
         """Give the bound of two arms, whichever is named first."""
@@ -95,8 +102,23 @@ class Evidence:
         return tuple(verdict for verdict in self.verdicts if verdict.arm == arm)
 
 
-def gather_evidence(table: ScoreTable, spec: DecisionSpec) -> Evidence:
+def gather_evidence(
+    table: ScoreTable,
+    spec: DecisionSpec,
+    *,
+    look: int = 1,
+    without: Collection[str] = (),
+    dropped: Collection[str] = (),
+) -> Evidence:
     """Compute all bounds of a score table under a spec.
+
+    Args:
+        table: scores of every arm.
+        spec: the rules.
+        look: which of the planned looks, from 1; it spends its own part of alpha.
+        without: candidates that a gate has ruled out; they take no part.
+        dropped: candidates that an earlier look has dropped; they take no part either but keep
+            their share of alpha, for what the data decided must not free any.
 
     Raises:
         DecisionError: if there is no candidate, or one that the cost order does not name.
@@ -109,6 +131,12 @@ def gather_evidence(table: ScoreTable, spec: DecisionSpec) -> Evidence:
         )
     if not arms:
         raise DecisionError("there is no arm to choose from, only baselines")
+    registered = tuple(
+        arm
+        for arm in spec.cost_order
+        if arm not in without and (arm in table.candidates or arm in dropped)
+    )
+    arms = tuple(arm for arm in registered if arm not in dropped)
     columns = [table.scored(arm, spec.primary)[0] for arm in arms]
     return Evidence(
         arms=arms,
@@ -116,21 +144,27 @@ def gather_evidence(table: ScoreTable, spec: DecisionSpec) -> Evidence:
         unscored=tuple(len(table.sample_ids) - len(column) for column in columns),
         samples=len(table.sample_ids),
         clusters=len(np.unique(table.clusters)),
-        verdicts=constraint_verdicts(table, arms, spec),
-        pairs=_pair_bounds(table, arms, spec),
+        verdicts=constraint_verdicts(table, arms, spec, look, registered),
+        pairs=_pair_bounds(table, arms, spec, look, registered),
+        registered=registered,
     )
 
 
 def constraint_verdicts(
-    table: ScoreTable, arms: tuple[str, ...], spec: DecisionSpec
+    table: ScoreTable,
+    arms: tuple[str, ...],
+    spec: DecisionSpec,
+    look: int = 1,
+    registered: tuple[str, ...] = (),
 ) -> tuple[ConstraintVerdict, ...]:
-    """Judge every arm by every constraint of the spec."""
-    if not spec.constraints:
+    """Judge every arm by every constraint; alpha is shared by the registered arms."""
+    if not spec.constraints or not arms:
         return ()
-    alpha = spec.alpha / spec.looks / (2 if len(arms) > 1 else 1)
-    each = alpha / (len(arms) * len(spec.constraints))
+    sharing = registered or arms
+    share = dict(zip(sharing, spec.effort_of(sharing), strict=True))
+    alpha = spec.alpha_at(look) / (2 if len(sharing) > 1 else 1) / len(spec.constraints)
     return tuple(
-        judge(table, arm, constraint, spec.slack, each)
+        judge(table, arm, constraint, spec.slack, alpha * share[arm])
         for arm in arms
         for constraint in spec.constraints
     )
@@ -175,13 +209,21 @@ def _graded_bounds(values: Floats, clusters: Ints, alpha: float) -> tuple[float,
 
 
 def _pair_bounds(
-    table: ScoreTable, arms: tuple[str, ...], spec: DecisionSpec
+    table: ScoreTable,
+    arms: tuple[str, ...],
+    spec: DecisionSpec,
+    look: int,
+    registered: tuple[str, ...],
 ) -> tuple[PairBound, ...]:
-    pairs = list(combinations(arms, 2))
-    if not pairs:
+    if len(arms) < 2:
         return ()
-    alpha = spec.alpha / spec.looks / (2 if spec.constraints else 1) / len(pairs)
-    return tuple(pair_bound(table, a, b, spec.primary, alpha) for a, b in pairs)
+    alpha = spec.alpha_at(look) / (2 if spec.constraints else 1)
+    share = dict(zip(registered, spec.effort_of(registered), strict=True))
+    total = sum(share[a] * share[b] for a, b in combinations(registered, 2))
+    return tuple(
+        pair_bound(table, a, b, spec.primary, alpha * share[a] * share[b] / total)
+        for a, b in combinations(arms, 2)
+    )
 
 
 def pair_bound(table: ScoreTable, a: str, b: str, metric: str, alpha: float) -> PairBound:

@@ -4,6 +4,7 @@ from evals.decision_spec import DecisionSpec
 from evals.evaluation import Evaluation
 from evals.evidence import Evidence, pair_bound
 from evals.metrics.score import METRICS
+from evals.prior import Prior
 from evals.relaxation import Relaxation
 from evals.rules import Outcome
 from evals.sample_size import MoreNeeded
@@ -25,7 +26,7 @@ def headline(
     if outcome.status == "WINNER":
         mean = evidence.mean(arm or "") or 0.0
         score = f"{METRICS[spec.primary].label} {mean:.3f}"
-        if len(evidence.arms) == 1:
+        if len(evidence.registered) == 1:
             return f"Serve {arm} ({score}): it was the only candidate and keeps every limit."
         return f"Serve {arm} ({score}): it is shown to be the best arm that keeps the limits."
     if outcome.status == "CHEAPEST":
@@ -34,6 +35,8 @@ def headline(
             f"Serve {arm}: it is the cheapest arm, and {_list(others)} "
             f"cannot be better by {spec.margin:g} or more."
         )
+    if outcome.status == "ASSUMED":
+        return f"Nothing is measured yet: start with {arm}."
     if outcome.status == "INFEASIBLE":
         return "No arm keeps the limits; none is chosen."
     count = (
@@ -48,13 +51,22 @@ def reasons(
     evidence: Evidence, spec: DecisionSpec, outcome: Outcome, relaxation: Relaxation | None
 ) -> tuple[str, ...]:
     """Give the steps from the bounds to the outcome."""
+    count = "1 arm" if len(evidence.arms) == 1 else f"{len(evidence.arms)} arms"
     lines = [
-        f"{len(evidence.arms)} arms answered {evidence.samples} questions "
-        f"({evidence.clusters} independent clusters)."
+        f"{count} answered {evidence.samples} questions in {evidence.clusters} independent groups."
+        if evidence.arms
+        else "No arm was left to be measured."
     ]
-    lines += [f"{rejection.arm} is dropped. {rejection.sentence}" for rejection in outcome.rejected]
-    if relaxation is not None:
-        return (*lines, relaxation.sentence)
+    lines += [
+        rejection.sentence
+        if rejection.kind == "gate"
+        else f"{rejection.arm} is dropped. {rejection.sentence}"
+        for rejection in outcome.rejected
+    ]
+    if outcome.status == "INFEASIBLE":
+        if relaxation is None:
+            lines.append("No change of a limit would admit an arm.")
+        return (*lines, relaxation.sentence) if relaxation else tuple(lines)
     for arm in outcome.survivors:
         lines += [
             verdict_sentence(verdict, spec.slack)
@@ -68,7 +80,7 @@ def reasons(
     ]
     if outcome.status == "UNDECIDED" and evidence.clusters < spec.min_clusters:
         lines.append(
-            f"{evidence.clusters} independent clusters are too few for a claim about quality; "
+            f"{evidence.clusters} independent groups are too few for a claim about quality; "
             f"{spec.min_clusters} are the least."
         )
     elif outcome.status == "UNDECIDED" and not outcome.certified:
@@ -84,7 +96,9 @@ def warnings(
     """Name what limits the decision's reach."""
     lines = []
     if evidence.clusters < _FEW_CLUSTERS:
-        lines.append(f"Only {evidence.clusters} independent clusters: the effective n is that.")
+        lines.append(
+            f"Only {evidence.clusters} independent groups of questions: the effective n is that."
+        )
     largest = evaluation.audit.largest_cluster_share
     if evidence.clusters > 1 and largest > 0.5:
         lines.append(f"One cluster holds {share(largest)} of the questions.")
@@ -103,10 +117,39 @@ def warnings(
     if widest is not None and spec.margin < widest / 2:
         lines.append(
             f"The margin {spec.margin:g} is less than half of {widest:.3f}, the smallest "
-            "difference these questions would probably show between the surviving arms."
+            "difference these questions would probably show between the surviving arms. "
+            "Ask more questions or accept a wider margin."
+        )
+    if outcome.choice is not None and spec.confirm_share == 0 and len(evidence.arms) > 1:
+        lines.append(
+            "No questions were held back, so the advantage of the chosen arm is likely "
+            "somewhat smaller than it looks."
         )
     lines += _baseline_warnings(evaluation, spec, outcome.choice)
     return tuple(lines)
+
+
+def expiry(spec: DecisionSpec) -> tuple[str, ...]:
+    """Say what makes this decision due again; nothing switches by itself."""
+    return (
+        f"{spec.expires_days} days have passed.",
+        "The answers change faster or slower than when this was decided.",
+        "People ask about other things than the questions it rests on.",
+        "People correct the answers more often than before.",
+        "The base model, the embedding model, the prompt or an adapter has changed.",
+    )
+
+
+def prior_sentence(prior: Prior, choice: str | None) -> str:
+    """Compare the outcome with the advice for similar use cases."""
+    if choice is None:
+        return f"The advice for similar use cases is {prior.default}; it is not evidence."
+    if choice == prior.default:
+        return f"This agrees with the advice for similar use cases ({prior.default})."
+    return (
+        f"The advice for similar use cases was {prior.default}; the measurement says {choice}, "
+        "and the measurement counts."
+    )
 
 
 def _baseline_warnings(evaluation: Evaluation, spec: DecisionSpec, choice: str | None) -> list[str]:

@@ -27,6 +27,7 @@ class Output:
         retrieved: ids in rank order; empty for an arm without retrieval.
         latency_s: wall-clock seconds from the question to the last token.
         error: why there is no answer; an output with an error is not scored.
+        repeat: which answer of this arm to this sample it is, from 0.
         meta: anything else that is JSON. `meta["passages"]`, a list of `{"id", "text"}`, is shown
             beside failures and is the evidence for `value_faithfulness`.
     """
@@ -42,8 +43,11 @@ class Output:
     completion_tokens: int = 0
     error: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
+    repeat: int = 0
 
     def __post_init__(self) -> None:
+        if self.repeat < 0:
+            raise OutputError(f"repeat must be at least 0, got {self.repeat}")
         if not math.isfinite(self.latency_s) or self.latency_s < 0:
             raise OutputError(f"latency_s must be a finite number >= 0, got {self.latency_s}")
 
@@ -62,7 +66,7 @@ class Output:
 
 def output_record(output: Output) -> dict[str, Any]:
     """Give the JSON object of an output, as `parse_output` reads it."""
-    return {
+    record = {
         "sample_id": output.sample_id,
         "arm": output.arm,
         "text": output.text,
@@ -75,6 +79,8 @@ def output_record(output: Output) -> dict[str, Any]:
         "error": output.error,
         "meta": output.meta,
     }
+    # Only where there are several: digests of runs with one answer each stay what they were.
+    return record | {"repeat": output.repeat} if output.repeat else record
 
 
 def output_line(output: Output) -> str:
@@ -117,12 +123,13 @@ def parse_output(record: Any) -> Output:
         completion_tokens=_typed(record, "completion_tokens", int),
         error=error,
         meta=meta,
+        repeat=_typed({"repeat": 0, **record}, "repeat", int),
     )
 
 
 def outputs_digest(outputs: Iterable[Output]) -> str:
     """Sha256 (hex) of the content of the outputs, whatever their order."""
-    ordered = sorted(outputs, key=lambda output: (output.arm, output.sample_id))
+    ordered = sorted(outputs, key=lambda o: (o.arm, o.sample_id, o.repeat))
     return digest([output_record(output) for output in ordered])
 
 

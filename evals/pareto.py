@@ -19,7 +19,7 @@ def pareto_membership(
     """
     bootstrap = ClusterBootstrap(resamples, seed)
     index = np.unique(table.clusters, return_inverse=True)[1]
-    counts = bootstrap.counts(int(index.max()) + 1)
+    counts = np.concatenate(bootstrap.counts(int(index.max()) + 1)).astype(np.float64)
     quality: dict[str, Floats] = {}
     latency: dict[str, Floats] = {}
     for arm in table.candidates:

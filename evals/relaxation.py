@@ -7,6 +7,7 @@ from evals.evidence import (
     ConstraintVerdict,
     Evidence,
     constraint_verdicts,
+    gather_evidence,
     latency_limit_that_passes,
 )
 from evals.rules import Status, settle
@@ -52,7 +53,7 @@ def smallest_relaxation(
     if not options:
         return None
     _, _, _, arm, best = min(options)
-    parts = " and ".join(f"{c.label} is changed to {x:.3g}" for c, x in best)
+    parts = " and ".join(f'the limit "{c.label}" is changed to {x:.3g}' for c, x in best)
     return Relaxation(arm, best, f"{arm} would be admitted if {parts}.")
 
 
@@ -66,8 +67,13 @@ def _limit_that_passes(table: ScoreTable, verdict: ConstraintVerdict, slack: flo
     return max(0.0, min(verdict.constraint.limit, verdict.low + slack))
 
 
-def sensitivity(table: ScoreTable, evidence: Evidence, spec: DecisionSpec) -> tuple[Variation, ...]:
-    """Decide again with the margin doubled and halved and each limit 10 % up and down."""
+def sensitivity(
+    table: ScoreTable, evidence: Evidence, spec: DecisionSpec, look: int = 1
+) -> tuple[Variation, ...]:
+    """Decide again with other rules: margin, limits, and how alpha is shared between the arms.
+
+    The margin is doubled and halved, each limit moved 10 % up and down, each given effort 20 %.
+    """
     variations = []
     for label, factor in (("doubled", 2.0), ("halved", 0.5)):
         changed = replace(spec, margin=min(0.99, spec.margin * factor))
@@ -79,8 +85,16 @@ def sensitivity(table: ScoreTable, evidence: Evidence, spec: DecisionSpec) -> tu
             other = replace(constraint, limit=limit)
             rest = (*spec.constraints[:i], other, *spec.constraints[i + 1 :])
             changed = replace(spec, constraints=rest)
-            verdicts = constraint_verdicts(table, evidence.arms, changed)
+            verdicts = constraint_verdicts(table, evidence.arms, changed, look, evidence.registered)
             variations.append(_vary(other.label, replace(evidence, verdicts=verdicts), changed))
+    without = tuple(set(table.candidates) - set(evidence.registered))
+    dropped = tuple(set(evidence.registered) - set(evidence.arms))
+    for i, (arm, share) in enumerate(spec.effort):
+        for factor in (1.2, 0.8):
+            moved = (*spec.effort[:i], (arm, min(1.0, share * factor)), *spec.effort[i + 1 :])
+            changed = replace(spec, effort=moved)
+            shared = gather_evidence(table, changed, look=look, without=without, dropped=dropped)
+            variations.append(_vary(f"effort for {arm} x {factor:g}", shared, changed))
     return tuple(variations)
 
 

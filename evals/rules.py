@@ -8,7 +8,7 @@ from evals.decision_spec import DecisionSpec
 from evals.evidence import Evidence
 from evals.sentences import dominated_sentence, unscored_sentence, verdict_sentence
 
-Status = Literal["WINNER", "CHEAPEST", "UNDECIDED", "INFEASIBLE"]
+Status = Literal["WINNER", "CHEAPEST", "UNDECIDED", "INFEASIBLE", "ASSUMED"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Rejection:
     """An arm that was dropped, the kind of failing bound, and the bound in a sentence."""
 
     arm: str
-    kind: Literal["unscored", "constraint", "dominated"]
+    kind: Literal["gate", "unscored", "constraint", "dominated"]
     sentence: str
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -59,11 +59,14 @@ class RunOptions:
         primary: metric shown while the run goes on.
         sync_every: answers between two fsyncs; at most that many are lost with the power.
         retry_errors: ask again where the stored answer is an error.
+        repeat: which answer to every sample this pass asks for. With sampled decoding, run one
+            pass per repeat into the same store; `evals.repeats` then splits the variance.
     """
 
     primary: str = "token_f1"
     sync_every: int = 1
     retry_errors: bool = False
+    repeat: int = 0
 
 
 def run_arms(
@@ -102,7 +105,8 @@ def run_arms(
     outputs = {
         (output.arm, output.sample_id): output
         for output in _open_store(path, samples)
-        if output.arm in arms
+        if output.repeat == options.repeat
+        and output.arm in arms
         and output.sample_id in wanted
         and not (options.retry_errors and output.error is not None)
     }
@@ -117,6 +121,7 @@ def run_arms(
                 if (arm, sample.id) in outputs:
                     continue
                 output = _ask(sample, arm, arms[arm], expected_errors)
+                output = replace(output, repeat=options.repeat)
                 writer.append(output)
                 outputs[arm, sample.id] = output
                 tracker.add(output)
@@ -139,7 +144,8 @@ def read_outputs(store: str | Path) -> tuple[Output, ...]:
     except OSError as error:
         raise RunStoreError(f"cannot read {path}: {error.strerror}") from error
     lines, _ = _complete_lines(path, data)
-    outputs = {(o.arm, o.sample_id): o for o in (parse_output(line) for line in lines[1:])}
+    found = (parse_output(line) for line in lines[1:])
+    outputs = {(output.arm, output.sample_id, output.repeat): output for output in found}
     return tuple(outputs.values())
 
 

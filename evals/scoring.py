@@ -9,7 +9,7 @@ import numpy as np
 from evals.arms import sort_by_cost
 from evals.errors import OutputError
 from evals.metrics import answers as answer_metrics
-from evals.metrics import citations, retrieval, values
+from evals.metrics import citations, extraction, overlap, retrieval, support, values
 from evals.metrics.score import METRICS, Score
 from evals.outputs import Output
 from evals.samples import Sample, clusters
@@ -22,6 +22,8 @@ _TEXT_METRICS: dict[str, Callable[[str, Sequence[str]], Score]] = {
     "exact_match": answer_metrics.exact_match,
     "contains_answer": answer_metrics.contains_answer,
     "value_recall": values.value_recall,
+    "rouge_l": overlap.rouge_l,
+    "chrf": overlap.chrf,
 }
 
 
@@ -73,14 +75,9 @@ def score_output(
     if output.error is not None:
         scores = dict.fromkeys(METRICS, Score.unscored(f"error: {output.error}"))
         return scores | {"error_rate": Score(1.0)}
-    passages = {passage.id: passage.text for passage in output.passages}
-    cited = [passages[i] for i in output.citations if i in passages] or list(passages.values())
     scores = {name: _text_score(name, sample, output) for name in _TEXT_METRICS}
-    scores["value_faithfulness"] = (
-        values.value_faithfulness(output.text, cited)
-        if cited and not output.abstained
-        else Score.unscored("abstained" if output.abstained else "no passages kept")
-    )
+    scores |= _evidence_scores(output) | _field_scores(sample, output)
+    scores["answer_utility"] = _utility(sample, output, scores["token_f1"])
     gold = sample.gold if sample.answerable else ()
     scores |= {
         "right_citation": citations.right_citation(output.citations, gold),
@@ -104,6 +101,33 @@ def score_output(
     return scores
 
 
+def _evidence_scores(output: Output) -> dict[str, Score]:
+    passages = [passage.text for passage in output.passages]
+    if output.abstained or not passages:
+        reason = "abstained" if output.abstained else "no passages kept"
+        names = ("value_faithfulness", "support_recall", "support_precision")
+        return dict.fromkeys(names, Score.unscored(reason))
+    cited = [passage.text for passage in output.passages if passage.id in output.citations]
+    return {
+        "value_faithfulness": values.value_faithfulness(output.text, cited or passages),
+        "support_recall": support.support_recall(output.text, passages),
+        "support_precision": support.support_precision(output.text, passages),
+    }
+
+
+def _field_scores(sample: Sample, output: Output) -> dict[str, Score]:
+    wanted = sample.answers or ()
+    return {
+        "field_f1": extraction.field_f1(output.text, wanted),
+        "field_match": extraction.field_match(output.text, wanted),
+    }
+
+
+def _utility(sample: Sample, output: Output, score: Score) -> Score:
+    """Score refusing an answerable question halfway between right and wrong."""
+    return Score(0.5) if sample.answerable and output.abstained else score
+
+
 def _text_score(name: str, sample: Sample, output: Output) -> Score:
     if sample.answers is None:
         return Score(float(output.abstained))
@@ -121,13 +145,15 @@ def score_table(
 ) -> ScoreTable:
     """Score all outputs. A sample that an arm has no output for stays unscored for that arm.
 
+    Where an arm answered a sample several times, its score is the mean of those that have one.
+
     Arms are sorted cheapest first, baselines last.
 
     Raises:
         OutputError: on an output of an unknown sample, two outputs of one arm for one sample, an
             unknown baseline, or no outputs at all.
     """
-    by_arm = group_by_arm(samples, outputs)
+    by_arm = group_repeats(samples, outputs)
     flagged = frozenset(baselines)
     missing = sorted(flagged - set(by_arm))
     if missing:
@@ -146,41 +172,59 @@ def score_table(
 def group_by_arm(
     samples: Sequence[Sample], outputs: Iterable[Output]
 ) -> dict[str, dict[str, Output]]:
-    """Give arm -> sample id -> output.
+    """Give arm -> sample id -> output, the first of several answers to one sample.
+
+    Raises:
+        OutputError: on an unknown sample, a repeated output, or no outputs at all.
+    """
+    return {
+        arm: {name: answers[min(answers)] for name, answers in by_sample.items()}
+        for arm, by_sample in group_repeats(samples, outputs).items()
+    }
+
+
+def group_repeats(
+    samples: Sequence[Sample], outputs: Iterable[Output]
+) -> dict[str, dict[str, dict[int, Output]]]:
+    """Give arm -> sample id -> repeat -> output.
 
     Raises:
         OutputError: on an unknown sample, a repeated output, or no outputs at all.
     """
     known = {sample.id for sample in samples}
-    by_arm: dict[str, dict[str, Output]] = {}
+    by_arm: dict[str, dict[str, dict[int, Output]]] = {}
     for output in outputs:
         if output.sample_id not in known:
             raise OutputError(
                 f"arm {output.arm!r} answered sample {output.sample_id!r}, which is not given"
             )
-        arm = by_arm.setdefault(output.arm, {})
-        if output.sample_id in arm:
+        answers = by_arm.setdefault(output.arm, {}).setdefault(output.sample_id, {})
+        if output.repeat in answers:
             raise OutputError(f"arm {output.arm!r} answered sample {output.sample_id!r} twice")
-        arm[output.sample_id] = output
+        answers[output.repeat] = output
     if not by_arm:
         raise OutputError("there are no outputs to score")
     return by_arm
 
 
 def _arm_columns(
-    samples: Sequence[Sample], outputs: Mapping[str, Output], k: int, style: Style | None
+    samples: Sequence[Sample],
+    outputs: Mapping[str, Mapping[int, Output]],
+    k: int,
+    style: Style | None,
 ) -> dict[str, Floats]:
     columns = {name: np.full(len(samples), np.nan) for name in (*METRICS, LATENCY)}
-    retrieves = any(output.retrieved for output in outputs.values())
+    retrieves = any(o.retrieved for answers in outputs.values() for o in answers.values())
     for i, sample in enumerate(samples):
-        output = outputs.get(sample.id)
-        if output is None:
-            continue
-        for name, score in score_output(sample, output, k=k, style=style).items():
-            if score.value is not None:
-                columns[name][i] = score.value
-        if output.error is None:
-            columns[LATENCY][i] = output.latency_s
+        scored: dict[str, list[float]] = {}
+        for output in outputs.get(sample.id, {}).values():
+            for name, score in score_output(sample, output, k=k, style=style).items():
+                if score.value is not None:
+                    scored.setdefault(name, []).append(score.value)
+            if output.error is None:
+                scored.setdefault(LATENCY, []).append(output.latency_s)
+        for name, found in scored.items():
+            columns[name][i] = sum(found) / len(found)
     if not retrieves:  # an arm without retrieval is not a bad retriever
         for name in ("recall_at_k", "mrr", "ndcg_at_k"):
             columns[name][:] = np.nan

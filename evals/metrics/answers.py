@@ -4,6 +4,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from evals.errors import MetricError
 from evals.metrics.score import Score
@@ -13,11 +14,13 @@ _ARTICLE = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
+@lru_cache(maxsize=32768)  # several metrics look at the same text
 def strip_citations(text: str) -> str:
     """Remove citation markers such as `[1]` or `[1, 2]` with the space before them."""
     return _MARKER.sub("", text)
 
 
+@lru_cache(maxsize=32768)
 def normalise_answer(text: str) -> str:
     """Lower-case, drop punctuation and articles, collapse spaces.
 

@@ -46,6 +46,23 @@ _ALL = (
         "graded",
         about="its numbers, dates and amounts that occur in the passages it cites",
     ),
+    Metric("answer_utility", "answer utility", "graded", about="right 1, refused 0.5, wrong 0"),
+    Metric("rouge_l", "ROUGE-L", "graded", about="longest run of shared words; secondary"),
+    Metric("chrf", "chrF", "graded", about="shared character n-grams; secondary"),
+    Metric("field_f1", "field F1", "graded", about="fields of a JSON answer that are right"),
+    Metric("field_match", "all fields right", "rate", about="every field right, none made up"),
+    Metric(
+        "support_recall",
+        "supported sentences",
+        "graded",
+        about="its sentences that the passages they cite support",
+    ),
+    Metric(
+        "support_precision",
+        "citations that matter",
+        "graded",
+        about="its citations without which a sentence would lack support",
+    ),
     Metric("right_citation", "right citation", "rate", about="cites at least one gold source"),
     Metric("only_gold_citation", "only gold cited", "rate", about="cites gold and nothing else"),
     Metric("citation_precision", "citation precision", "graded", about="cited ids that are gold"),
@@ -59,7 +76,16 @@ _ALL = (
     Metric("error_rate", "errors", "rate", False, "no answer was produced"),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
-PRIMARY_METRICS = ("token_f1", "exact_match", "contains_answer", "value_recall")
+PRIMARY_METRICS = (
+    "token_f1",
+    "exact_match",
+    "contains_answer",
+    "value_recall",
+    "answer_utility",
+    "field_f1",
+    "field_match",
+    "abstention",
+)
 
 
 def find_metric(name: str) -> Metric:

@@ -5,9 +5,10 @@
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 
 from evals.metrics.answers import strip_citations
 from evals.metrics.number_words import MULTIPLIERS, words_to_digits
@@ -85,6 +86,7 @@ class Value:
     surface: str
 
 
+@lru_cache(maxsize=8192)  # every arm reads the same passages
 def extract_values(text: str) -> tuple[Value, ...]:
     """Find the values of a text, grouped by kind; citation and list markers do not count."""
     rest = _LIST_MARK.sub("", words_to_digits(strip_citations(text)))
@@ -105,20 +107,31 @@ def extract_values(text: str) -> tuple[Value, ...]:
     return tuple(found)
 
 
-def is_supported(value: Value, evidence: Iterable[Value]) -> bool:
+def is_supported(value: Value, evidence: Iterable[Value] | Mapping[tuple[str, str], Value]) -> bool:
     """Whether a value occurs in the evidence.
 
     A number without a unit is supported by the same number with any unit, and a number with a
     unit by the same number without one (tables name the unit in the header). A date is supported
     by a fuller date that agrees with it.
     """
+    if isinstance(evidence, Mapping):
+        # Codes and times agree only with their equal.
+        if (value.kind, value.key) in evidence or value.kind in ("code", "time"):
+            return (value.kind, value.key) in evidence
+        evidence = evidence.values()
     return any(_agree(value, other) for other in evidence)
 
 
 def unsupported_values(answer: str, evidence_texts: Sequence[str]) -> tuple[Value, ...]:
     """Give the values of the answer that occur in none of the texts."""
-    evidence = [value for text in evidence_texts for value in extract_values(text)]
+    evidence = values_of(tuple(evidence_texts))
     return tuple(v for v in extract_values(answer) if not is_supported(v, evidence))
+
+
+@lru_cache(maxsize=2048)
+def values_of(texts: tuple[str, ...]) -> dict[tuple[str, str], Value]:
+    """Give the distinct values of several texts by kind and key, so that look-ups are quick."""
+    return {(value.kind, value.key): value for text in texts for value in extract_values(text)}
 
 
 def value_faithfulness(answer: str, evidence_texts: Sequence[str]) -> Score:

@@ -3,6 +3,6 @@
 from evals.report.markdown import to_markdown
 from evals.report.page import render_report
 from evals.report.record import to_json
-from evals.report.sections import Section
+from evals.sections import Section
 
 __all__ = ["Section", "render_report", "to_json", "to_markdown"]

@@ -1,12 +1,13 @@
 """Pictures of a report as inline SVG, drawn by hand so that they follow light and dark themes."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from evals.comparisons import PairedDifference
 from evals.evaluation import ArmSummary, Evaluation
 from evals.pareto import pareto_front
-from evals.report.text import escape, number, seconds, signed
 from evals.statistics.intervals import Interval
+from evals.text import escape, number, seconds, signed
 
 _WIDE, _HALF = 1080, 520  # drawing units are pixels where the page is at its full width
 
@@ -19,20 +20,45 @@ def series_class(evaluation: Evaluation, arm: str) -> str:
 
 
 def forest_plot(differences: Sequence[PairedDifference], margin: float | None) -> str:
-    """Draw paired differences with intervals around zero; the margin is a band."""
+    """Draw paired differences with intervals around zero; the margin is a band.
+
+    Twice: for wide pages with labels beside the lines, for narrow ones with labels above.
+    """
     shown = [pair for pair in differences if pair.difference.estimate is not None]
     if not shown:
         return ""
     ends = [abs(x) for p in shown for x in _ends(p.difference)]
     reach = max(0.05, max(ends) * 1.08, (margin or 0) * 1.5)
-    left, right, row, top = 230.0, 960.0, 30.0, 14.0
-    height = top + row * len(shown) + 34
+    return (
+        f'<div class="wide">{_forest(shown, margin, reach, _Frame(_WIDE, 230, 960, 30))}</div>'
+        f'<div class="narrow">{_forest(shown, margin, reach, _Frame(360, 14, 346, 46))}</div>'
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Where rows lie: the line from `left` to `right`, `row` high each."""
+
+    width: int
+    left: float
+    right: float
+    row: float
+
+    @property
+    def narrow(self) -> bool:
+        return self.left < 100
+
+
+def _forest(
+    shown: Sequence[PairedDifference], margin: float | None, reach: float, frame: _Frame
+) -> str:
+    top = 14.0
+    bottom = top + frame.row * len(shown)
 
     def x(value: float) -> float:
-        return left + (right - left) * (value + reach) / (2 * reach)
+        return frame.left + (frame.right - frame.left) * (value + reach) / (2 * reach)
 
-    bottom = top + row * len(shown)
-    parts = [_open(_WIDE, height, "Paired differences with intervals")]
+    parts = [_open(frame.width, bottom + 34, "Paired differences with intervals")]
     if margin:
         parts.append(
             f'<rect class="band" x="{x(-margin):.1f}" y="{top - 6:.1f}" '
@@ -40,28 +66,41 @@ def forest_plot(differences: Sequence[PairedDifference], margin: float | None) -
         )
     parts.append(_line("zero", x(0), top - 6, x(0), bottom + 4))
     for i, pair in enumerate(shown):
-        parts.append(_forest_row(pair, x, top + row * (i + 0.5)))
+        parts.append(_forest_row(pair, x, top + frame.row * (i + 0.5), frame))
     for tick in _ticks(-reach, reach):
-        parts.append(
-            _text(
-                x(tick), bottom + 20, "0" if tick == 0 else signed(tick).rstrip("0"), "t2", "middle"
-            )
-        )
+        text = "0" if tick == 0 else signed(tick).rstrip("0")
+        anchor = "middle"
+        if frame.narrow and x(tick) > frame.right - 14:
+            anchor = "end"
+        elif frame.narrow and x(tick) < frame.left + 14:
+            anchor = "start"
+        parts.append(_text(x(tick), bottom + 20, text, "t2", anchor))
     return "".join([*parts, "</svg>"])
 
 
-def _forest_row(pair: PairedDifference, x: Callable[[float], float], y: float) -> str:
+def _forest_row(
+    pair: PairedDifference, x: Callable[[float], float], y: float, frame: _Frame
+) -> str:
     low, high = _ends(pair.difference)
     estimate = pair.difference.estimate or 0.0
     colour = "up" if low > 0 else "down" if high < 0 else "tie"
     known = pair.difference.low is not None
+    at = y + 9 if frame.narrow else y
+    label_y = y - 7 if frame.narrow else y + 4
+    name_x, name_anchor = (frame.left, "start") if frame.narrow else (frame.left - 18, "end")
     return "".join(
         [
-            _text(212, y + 4, f"{pair.b} − {pair.a}", "", "end"),
-            _line(colour, x(low), y, x(high), y, 2.2) if known else "",
-            f'<rect class="{colour}" x="{x(estimate) - 4.5:.1f}" y="{y - 4.5:.1f}" '
+            _text(name_x, label_y, f"{pair.b} − {pair.a}", "", name_anchor),
+            _line(colour, x(low), at, x(high), at, 2.2) if known else "",
+            f'<rect class="{colour}" x="{x(estimate) - 4.5:.1f}" y="{at - 4.5:.1f}" '
             'width="9" height="9" rx="2"/>',
-            _text(_WIDE, y + 4, signed(pair.difference.estimate), "", "end"),
+            _text(
+                frame.right if frame.narrow else frame.width,
+                label_y,
+                signed(pair.difference.estimate),
+                "",
+                "end",
+            ),
         ]
     )
 
@@ -197,7 +236,8 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _open(width: int, height: float, title: str) -> str:
-    return f'<svg viewBox="0 0 {width} {height:.0f}" role="img" aria-label="{escape(title)}">'
+    css = ' class="half"' if width == _HALF else ""
+    return f'<svg{css} viewBox="0 0 {width} {height:.0f}" role="img" aria-label="{escape(title)}">'
 
 
 def _line(name: str, x1: float, y1: float, x2: float, y2: float, width: float = 1) -> str:

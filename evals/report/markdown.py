@@ -4,11 +4,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evals.analysis import Analysis
 from evals.decision import Decision
 from evals.evaluation import Evaluation
-from evals.report.sections import Section, flatten
 from evals.report.tables import HEADLINE_METRICS
-from evals.report.text import (
+from evals.sections import Section, flatten
+from evals.sentences import share
+from evals.statistics.intervals import Interval
+from evals.text import (
     MISSING,
     bounds,
     cell,
@@ -20,8 +23,6 @@ from evals.report.text import (
     signed,
     signed_bounds,
 )
-from evals.sentences import share
-from evals.statistics.intervals import Interval
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#&])")
 
@@ -32,6 +33,7 @@ def to_markdown(
     *,
     manifest: Mapping[str, Any] | None = None,
     extra_sections: Sequence[Section] = (),
+    analysis: Analysis | None = None,
 ) -> str:
     """Write the report as Markdown; text from outside cannot form markup or HTML."""
     manifest = dict(manifest or {})
@@ -42,6 +44,9 @@ def to_markdown(
     ]
     if decision.warnings:
         blocks += ["## Be careful", "\n".join(f"- {_safe(line)}" for line in decision.warnings)]
+    if analysis is not None and analysis.flaws:
+        lines = [f"- **{_safe(flaw.kind)}**: {_safe(flaw.sentence)}" for flaw in analysis.flaws]
+        blocks += ["## Look at this before you decide", "\n".join(lines)]
     blocks += ["## Arms", _arms(evaluation, decision)]
     blocks += [f"## Differences in {label(evaluation.primary, evaluation.k)}"]
     blocks += [_differences(evaluation)]
@@ -49,7 +54,7 @@ def to_markdown(
         blocks += ["## Limits", _constraints(decision)]
     if evaluation.slices:
         blocks += ["## Slices (exploratory)", _slices(evaluation)]
-    for section in extra_sections:
+    for section in (*(analysis.sections if analysis else ()), *extra_sections):
         blocks += [f"## {_safe(section.title)}"]
         blocks += [_safe(section.note)] if section.note else []
         rows = [[cell(value) for value in row] for row in section.rows]

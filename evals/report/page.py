@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evals.analysis import Analysis
 from evals.decision import Decision
 from evals.evaluation import Evaluation
 from evals.failures import ArmAnswer, Failure
-from evals.report.charts import forest_plot, quality_latency_plot, rate_bars
-from evals.report.sections import Section, flatten
+from evals.report.charts import forest_plot, quality_latency_plot, rate_bars, series_class
+from evals.report.line_charts import line_chart
 from evals.report.stylesheet import CSS
 from evals.report.tables import (
     arm_name,
@@ -20,7 +21,9 @@ from evals.report.tables import (
     section_table,
     slices_table,
 )
-from evals.report.text import (
+from evals.sections import Section, flatten
+from evals.sentences import share
+from evals.text import (
     bounds,
     escape,
     label,
@@ -29,7 +32,6 @@ from evals.report.text import (
     seconds,
     shorten,
 )
-from evals.sentences import share
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -40,6 +42,7 @@ def render_report(
     *,
     manifest: Mapping[str, Any] | None = None,
     extra_sections: Sequence[Section] = (),
+    analysis: Analysis | None = None,
 ) -> str:
     """Write the report as one HTML page.
 
@@ -47,19 +50,22 @@ def render_report(
         evaluation: what was measured.
         decision: what follows from it.
         manifest: what the run was made of (digests, settings, machine); nested values are
-            flattened. `title` and `created_at` are shown at the top.
+            flattened. `title` and `created_at` are shown at the top, `rerun` as a command.
         extra_sections: further tables, such as freshness before and after a change.
+        analysis: what `analyse` found.
     """
     manifest = dict(manifest or {})
     title = str(manifest.get("title", "Evaluation report"))
     parts = [
         _hero(evaluation, decision, title, str(manifest.get("created_at", ""))),
+        _flaws(analysis),
         _arms(evaluation, decision),
         _differences(evaluation, decision),
         _pictures(evaluation),
         _constraints(decision),
+        *(_section(evaluation, section) for section in (analysis.sections if analysis else ())),
         _slices(evaluation),
-        *(_extra(section) for section in extra_sections),
+        *(_section(evaluation, section) for section in extra_sections),
         _failures(evaluation),
         _audit(evaluation),
         _card("All metrics", metrics_table(evaluation), _method(evaluation)),
@@ -186,8 +192,30 @@ def _slices(evaluation: Evaluation) -> str:
     return _card("Slices", slices_table(evaluation), note)
 
 
-def _extra(section: Section) -> str:
-    return _card(section.title, section_table(section), section.note)
+def _section(evaluation: Evaluation, section: Section) -> str:
+    def colour(arm: str) -> str:
+        return series_class(evaluation, arm) if arm in evaluation.table.arms else "sb"
+
+    charts = "".join(
+        f"<div><h3>{escape(chart.title)}</h3>{line_chart(chart, colour)}</div>"
+        for chart in section.charts
+    )
+    pictures = f'<div class="charts">{charts}</div>' if charts else ""
+    return _card(section.title, pictures + section_table(section), section.note)
+
+
+def _flaws(analysis: Analysis | None) -> str:
+    if analysis is None or not analysis.flaws:
+        return ""
+    rows = "".join(
+        f'<li><span class="pill {"fail" if flaw.severity == "error" else "open"}">'
+        f"{escape(flaw.kind)}</span> {escape(flaw.sentence)}</li>"
+        for flaw in analysis.flaws
+    )
+    worst = any(flaw.severity == "error" for flaw in analysis.flaws)
+    title = "Do not trust these numbers yet" if worst else "Look at this before you decide"
+    css = "INFEASIBLE" if worst else "UNDECIDED"
+    return _card(title, f'<ul class="flaws">{rows}</ul>', css=f"hero {css}")
 
 
 def _failures(evaluation: Evaluation) -> str:
@@ -258,6 +286,9 @@ def _method(evaluation: Evaluation) -> str:
 
 
 def _manifest(evaluation: Evaluation, decision: Decision, manifest: dict[str, Any]) -> str:
+    manifest = dict(manifest)
+    rerun = manifest.pop("rerun", "")
+    again = f"<p>Run it again: <code>{escape(str(rerun))}</code></p>" if rerun else ""
     rows = [
         ("samples digest", evaluation.samples_digest),
         ("outputs digest", evaluation.outputs_digest),
@@ -265,4 +296,4 @@ def _manifest(evaluation: Evaluation, decision: Decision, manifest: dict[str, An
         ("look", f"{decision.look} of {decision.spec.looks}"),
         *flatten(manifest),
     ]
-    return _card("Manifest", key_table(rows), css="long")
+    return _card("Manifest", again + key_table(rows), css="long")

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from evals.analysis import Analysis
 from evals.canonical import jsonable
 from evals.decision import Decision
 from evals.evaluation import Evaluation
-from evals.report.sections import Section
+from evals.sections import Section
 
 SCHEMA_VERSION = 1
 
@@ -19,6 +20,7 @@ def to_json(
     *,
     manifest: Mapping[str, Any] | None = None,
     extra_sections: Sequence[Section] = (),
+    analysis: Analysis | None = None,
 ) -> str:
     """Write the report as indented JSON; single scores are left out, the outputs hold them.
 
@@ -35,6 +37,7 @@ def to_json(
         "manifest": dict(manifest or {}),
         "evaluation": measured,
         "decision": decision,
-        "sections": list(extra_sections),
+        "sections": [*(analysis.sections if analysis else ()), *extra_sections],
+        "flaws": list(analysis.flaws) if analysis else [],
     }
     return json.dumps(jsonable(record), indent=2, allow_nan=False) + "\n"

@@ -46,7 +46,7 @@ td small{display:block;color:var(--soft);font-size:11.5px;white-space:nowrap}
 tr:last-child td{border-bottom:0}tr.base td{color:var(--soft)}
 tr.chosen td{background:color-mix(in srgb,var(--goodbg) 45%,transparent)}
 tr.chosen td:first-child{box-shadow:inset 3px 0 0 var(--good);padding-left:10px}
-td.wrap{overflow-wrap:anywhere}
+td.wrap{overflow-wrap:anywhere}td.prose{overflow-wrap:break-word;min-width:11em}
 .dot{display:inline-block;width:9px;height:9px;border-radius:50%;margin-right:7px}
 .two{display:grid;grid-template-columns:1fr 1fr;gap:18px}.two .card{min-width:0}
 @media(max-width:860px){.two{grid-template-columns:1fr}}
@@ -54,6 +54,24 @@ svg{display:block;width:100%;height:auto;margin-top:10px}
 svg text{fill:var(--ink);font:12px system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif}
 svg .t2{fill:var(--soft);font-size:11px}svg .axis{stroke:var(--line)}
 svg .zero{stroke:var(--soft);stroke-dasharray:3 3}svg .band{fill:var(--faint)}
+svg .curve{fill:none;stroke-width:2}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:18px}
+.charts h3{margin-bottom:0}.narrow{display:none}
+@media(max-width:640px){.wide{display:none}.narrow{display:block}main{padding:16px 10px 40px}
+.card{padding:16px 14px}.headline{font-size:20px}svg.half text{font-size:17px}
+svg.half .t2{font-size:16px}}
+ul.flaws{list-style:none;margin:10px 0 0;padding:0}ul.flaws li{margin:8px 0}
+ul.flaws .pill{margin-right:6px}
+.h0{background:color-mix(in srgb,var(--accent) 5%,transparent)}
+.h1{background:color-mix(in srgb,var(--accent) 10%,transparent)}
+.h2{background:color-mix(in srgb,var(--accent) 15%,transparent)}
+.h3{background:color-mix(in srgb,var(--accent) 20%,transparent)}
+.h4{background:color-mix(in srgb,var(--accent) 25%,transparent)}
+.h5{background:color-mix(in srgb,var(--accent) 30%,transparent)}
+.h6{background:color-mix(in srgb,var(--accent) 35%,transparent)}
+.h7{background:color-mix(in srgb,var(--accent) 40%,transparent)}
+.h8{background:color-mix(in srgb,var(--accent) 45%,transparent)}
+.h9{background:color-mix(in srgb,var(--accent) 50%,transparent)}
 svg .front{fill:none;stroke:var(--soft);stroke-width:1.3;stroke-dasharray:5 4}
 svg .tie{stroke:var(--soft);fill:var(--soft)}svg .up{stroke:var(--good);fill:var(--good)}
 svg .down{stroke:var(--bad);fill:var(--bad)}

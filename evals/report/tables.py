@@ -1,5 +1,6 @@
 """The tables of the HTML report; every text passes through `escape`."""
 
+import re
 from collections.abc import Collection, Sequence
 
 from evals.decision import Decision
@@ -7,8 +8,10 @@ from evals.evaluation import ArmSummary, Evaluation
 from evals.evidence import ConstraintVerdict
 from evals.metrics.score import METRICS
 from evals.report.charts import series_class
-from evals.report.sections import Section
-from evals.report.text import (
+from evals.sections import Cell, Section
+from evals.sentences import share, verdict_sentence
+from evals.statistics.intervals import Interval
+from evals.text import (
     MISSING,
     bounds,
     cell,
@@ -21,8 +24,6 @@ from evals.report.text import (
     signed,
     signed_bounds,
 )
-from evals.sentences import share, verdict_sentence
-from evals.statistics.intervals import Interval
 
 HEADLINE_METRICS = (
     "contains_answer",
@@ -31,6 +32,10 @@ HEADLINE_METRICS = (
     "abstention",
     "over_refusal",
 )
+
+
+_WITH_BOUNDS = re.compile(r"(?P<first>[−\d.,]+(?: ms| s)?) \((?P<rest>[^()]*\d[^()]*)\)$")
+_NUMBER = re.compile(r"[−+]?[\d.,]+(?: %| ms| s)?$")
 
 
 def html_table(
@@ -179,18 +184,45 @@ def section_table(section: Section) -> str:
     """Give a caller's table; columns that hold a number are right-aligned."""
     numeric = {
         i
-        for row in section.rows
-        for i, value in enumerate(row)
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        for i in range(len(section.columns))
+        if all(_is_number(row[i]) for row in section.rows if row[i] is not None)
     }
     rows = []
     for row in section.rows:
+        heat = _heat(row) if section.heat else {}
         cells = (
-            f'<td class="{"n" if i in numeric else "wrap"}">{escape(cell(value))}</td>'
+            f'<td class="{"n" if i in numeric else _text_class(value)}{heat.get(i, "")}">'
+            f"{_section_cell(value)}</td>"
             for i, value in enumerate(row)
         )
         rows.append(f"<tr>{''.join(cells)}</tr>")
     return html_table(section.columns, rows, numeric)
+
+
+def _text_class(value: Cell) -> str:
+    return "arm" if len(cell(value)) <= 24 else "prose"
+
+
+def _is_number(value: Cell) -> bool:
+    if isinstance(value, str):
+        return bool(_WITH_BOUNDS.match(value) or _NUMBER.match(value))
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _heat(row: Sequence[Cell]) -> dict[int, str]:
+    """Give a class by tenths of the row's total."""
+    counts = {i: value for i, value in enumerate(row) if isinstance(value, int | float)}
+    total = sum(counts.values()) or 1
+    return {i: f" h{min(9, int(10 * value / total))}" for i, value in counts.items() if value}
+
+
+def _section_cell(value: Cell) -> str:
+    """Put the interval of `0.5 (0.4 to 0.6)` below its estimate."""
+    text = cell(value)
+    found = _WITH_BOUNDS.match(text)
+    if found is None:
+        return escape(text)
+    return f"{escape(found['first'])}<small>{escape(found['rest'])}</small>"
 
 
 def key_table(rows: Sequence[tuple[str, str]]) -> str:

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from evals.statistics.intervals import (
     Floats,
@@ -22,7 +22,7 @@ def wilson_bounds(successes: float, n: float, confidence: float = 0.95) -> tuple
     """
     if n <= 0:
         return 0.0, 1.0
-    z = float(stats.norm.ppf(1 - (1 - confidence) / 2))
+    z = float(special.ndtri(1 - (1 - confidence) / 2))
     p = successes / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
@@ -38,8 +38,12 @@ def clopper_pearson_bounds(successes: float, n: float, alpha: float) -> tuple[fl
     """
     if n <= 0:
         return 0.0, 1.0
-    low = 0.0 if successes <= 0 else float(stats.beta.ppf(alpha, successes, n - successes + 1))
-    high = 1.0 if successes >= n else float(stats.beta.ppf(1 - alpha, successes + 1, n - successes))
+    low = 0.0 if successes <= 0 else float(special.betaincinv(successes, n - successes + 1, alpha))
+    high = (
+        1.0
+        if successes >= n
+        else float(special.betaincinv(successes + 1, n - successes, 1 - alpha))
+    )
     return low, high
 
 
@@ -62,7 +66,7 @@ def effective_n(values: Floats, clusters: Ints, alpha: float = 0.05) -> float:
     if variance <= 0:
         return float(n)
     quantile = 1 - alpha / 2
-    few = float(stats.t.ppf(quantile, n - 1) / stats.t.ppf(quantile, n_clusters - 1)) ** 2
+    few = float(special.stdtrit(n - 1, quantile) / special.stdtrit(n_clusters - 1, quantile)) ** 2
     return min(float(n), max(1.0, p * (1 - p) / variance * few))
 
 

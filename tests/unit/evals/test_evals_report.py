@@ -13,7 +13,7 @@ from evals.decision_spec import DecisionSpec, max_p95_latency, min_right_citatio
 from evals.errors import EvalError
 from evals.evaluation import IntervalSettings, evaluate
 from evals.report import Section, render_report, to_json, to_markdown
-from evals.report.sections import flatten
+from evals.sections import flatten
 
 EVIL = '<script>alert(1)</script><img src=x onerror="x">"\'&</textarea>\u202e\x00\ud800'
 VOID = {"meta", "rect", "line", "circle", "polyline", "img", "br"}
@@ -106,7 +106,7 @@ def test_the_page_shows_the_decision_arms_pictures_and_sections(world):
         "right citation at least 0", "run.seed", "Why",
     ):  # fmt: skip
         assert text in html
-    assert html.count("<svg") == 3
+    assert html.count("<svg") == 4  # differences are drawn for wide and for narrow pages
 
 
 def test_hostile_documents_cannot_add_a_tag_or_attribute(world):

@@ -4,7 +4,7 @@ import html
 import re
 
 from evals.metrics.score import METRICS
-from evals.report.sections import Cell
+from evals.sections import Cell
 from evals.statistics.intervals import Interval
 
 # Control characters, lone surrogates and bidirectional overrides can break a page or turn the

@@ -9,17 +9,46 @@ Cell = str | int | float | bool | None
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a chart; `name` is an arm, whose colour it takes."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Lines over two axes from 0 to 1.
+
+    Attributes:
+        diagonal: draw the line on which both are equal.
+        marks: draw the points themselves.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: tuple[Line, ...]
+    diagonal: bool = False
+    marks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Section:
     """A titled table of plain values; no HTML, everything is escaped.
 
     Attributes:
         note: a paragraph above the table.
+        charts: pictures above the table.
+        heat: shade numbers by their share of the largest in the row, as in a confusion matrix.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    charts: tuple[Chart, ...] = ()
+    heat: bool = False
 
     def __post_init__(self) -> None:
         for row in self.rows:
