@@ -1,7 +1,8 @@
 """Adapter directories: written whole, identified by a digest, verified before use, compressed.
 
-A directory holds `adapter_model.safetensors` (bfloat16), `adapter_config.json` (PEFT's format),
-`manifest.json` and `README.md` (the card).
+A directory holds `adapter_model.safetensors` (matrices in bfloat16, vectors and learnt prompts in
+float32), `adapter_config.json` (PEFT's format; peft_type "FULL" for a run that trained every
+weight), `manifest.json`, and the card as `README.md` and `card.html`.
 """
 
 import hashlib
@@ -11,14 +12,19 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from tuning.atomic import replacing_folder, write_json
+from tuning.atomic import replacing_folder, write_json, write_text
 from tuning.errors import AdapterError
+from tuning.methods import METHODS, how_to_serve
 
 TENSORS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 MANIFEST_FILE = "manifest.json"
 CARD_FILE = "README.md"
+HTML_CARD_FILE = "card.html"
 TENSOR_PREFIX = "base_model.model."
+
+_LENGTH = "lora_magnitude_vector"
+_LOW_RANK = frozenset(name for name, method in METHODS.items() if method.low_rank)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,8 @@ class AdapterManifest:
         curve: Training loss and learning rate by step.
         dev: Dev scores by step.
         counts: Rows by kind, dropped distractors, refused rows.
+        estimate: Seconds foretold by a probe before the run, beside what it took.
+        checks: Results of checks made after training, by name.
     """
 
     digest: str
@@ -57,56 +65,89 @@ class AdapterManifest:
     hardware: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     compression: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Compression:
-    """Result of a rank compression; errors are relative Frobenius norms per weight update."""
-
-    rank: int
-    mean_error: float
-    worst_error: float
-    worst_module: str
-    manifest: AdapterManifest
+    method: str = "lora"
+    objective: str = "sft"
+    estimate: dict[str, Any] = field(default_factory=dict)
+    checks: dict[str, Any] = field(default_factory=dict)
 
 
 def write_adapter(
     directory: Path | str,
     tensors: Mapping[str, Any],
-    lora_config: Mapping[str, Any],
+    adapter_config: Mapping[str, Any],
     manifest: AdapterManifest,
 ) -> AdapterManifest:
     """Write an adapter directory whole and return its manifest with the digest filled in.
 
     Args:
         directory: Replaced if it exists.
-        tensors: PEFT names to tensors, stored as bfloat16.
-        lora_config: PEFT's LoRA configuration as a dictionary.
-        manifest: Its digest, rank, alpha and parameter count are computed here.
+        tensors: PEFT names to tensors.
+        adapter_config: PEFT's configuration as a dictionary.
+        manifest: Its digest, method, rank, alpha and parameter count are computed here.
     """
-    import torch
     from safetensors.torch import save_file
 
-    from tuning.card import render_card
+    from tuning.model_card import render_html, render_markdown
 
     stored = {
-        name: tensor.detach().to("cpu", torch.bfloat16).contiguous()
+        name: tensor.detach().to("cpu", _stored_dtype(name, adapter_config)).contiguous()
         for name, tensor in sorted(tensors.items())
     }
     with replacing_folder(Path(directory)) as folder:
         save_file(stored, folder / TENSORS_FILE, metadata={"format": "pt"})
-        write_json(folder / CONFIG_FILE, dict(lora_config))
+        write_json(folder / CONFIG_FILE, dict(adapter_config))
+        method = method_of(adapter_config)
         complete = replace(
             manifest,
             digest=adapter_digest(folder),
-            rank=int(lora_config["r"]),
-            alpha=float(lora_config["lora_alpha"]),
+            # On disk a 4-bit base leaves no trace: the run's own word is kept.
+            method=manifest.method if manifest.method == "qlora" else method,
+            rank=int(adapter_config.get("r") or 0),
+            alpha=float(adapter_config.get("lora_alpha") or 0),
             parameters=sum(tensor.numel() for tensor in stored.values()),
         )
         write_json(folder / MANIFEST_FILE, asdict(complete))
-        (folder / CARD_FILE).write_text(render_card(complete), encoding="utf-8")
+        (folder / CARD_FILE).write_text(render_markdown(complete), encoding="utf-8")
+        (folder / HTML_CARD_FILE).write_text(render_html(complete), encoding="utf-8")
         check_tensors(folder)
     return complete
+
+
+def record_checks(directory: Path | str, checks: Mapping[str, Any]) -> AdapterManifest:
+    """Add the results of checks to an adapter's manifest and cards; its digest stays."""
+    from tuning.model_card import render_html, render_markdown
+
+    folder = Path(directory)
+    manifest = read_manifest(folder)
+    complete = replace(manifest, checks={**manifest.checks, **checks})
+    write_json(folder / MANIFEST_FILE, asdict(complete))
+    write_text(folder / CARD_FILE, render_markdown(complete))
+    write_text(folder / HTML_CARD_FILE, render_html(complete))
+    return complete
+
+
+def _stored_dtype(name: str, adapter_config: Mapping[str, Any]) -> Any:
+    import torch
+
+    # A factor near 1 or a column's length loses its change in the 8 bits of bfloat16.
+    matrix = adapter_config.get("peft_type") == "FULL" or "lora_A" in name or "lora_B" in name
+    return torch.bfloat16 if matrix else torch.float32
+
+
+def method_of(adapter_config: Mapping[str, Any]) -> str:
+    """The method (a key of `tuning.methods.METHODS`) that makes such a configuration.
+
+    Raises:
+        AdapterError: If no method here does.
+    """
+    kind = adapter_config.get("peft_type")
+    if kind == "LORA":
+        return next((m for m in ("dora", "rslora") if adapter_config.get(f"use_{m}")), "lora")
+    for name, method in METHODS.items():
+        if method.peft_type == kind:
+            return name
+    known = ", ".join(sorted({method.peft_type for method in METHODS.values()}))
+    raise AdapterError(f"peft_type {kind!r} must be one of {known}")
 
 
 def adapter_digest(directory: Path | str) -> str:
@@ -184,18 +225,35 @@ def read_tensors(directory: Path | str) -> dict[str, Any]:
     return tensors
 
 
+def read_config(directory: Path | str) -> dict[str, Any]:
+    """PEFT's configuration of an adapter of any method.
+
+    Raises:
+        AdapterError: If it is missing, damaged or of an unknown method.
+    """
+    config = _read_json(Path(directory), CONFIG_FILE)
+    if method_of(config) in _LOW_RANK and not {"r", "lora_alpha"} <= set(config):
+        raise AdapterError(f"{CONFIG_FILE} of {str(directory)!r} is not a LoRA configuration")
+    for option in ("rank_pattern", "alpha_pattern", "modules_to_save"):
+        if config.get(option):
+            raise AdapterError(f"{CONFIG_FILE} of {str(directory)!r} uses {option}: unsupported")
+    return config
+
+
 def read_lora_config(directory: Path | str) -> dict[str, Any]:
-    """PEFT's LoRA configuration of an adapter.
+    """PEFT's configuration of an adapter made of pairs of matrices and nothing else.
 
     Raises:
         AdapterError: If it is missing, damaged or of another method.
     """
-    config = _read_json(Path(directory), CONFIG_FILE)
-    if config.get("peft_type") != "LORA" or not {"r", "lora_alpha"} <= set(config):
-        raise AdapterError(f"{CONFIG_FILE} of {str(directory)!r} is not a LoRA configuration")
-    for option in ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save"):
-        if config.get(option):
-            raise AdapterError(f"{CONFIG_FILE} of {str(directory)!r} uses {option}: unsupported")
+    config = read_config(directory)
+    method = method_of(config)
+    if method not in ("lora", "rslora"):
+        option = "use_dora" if method == "dora" else f"method {method}"
+        raise AdapterError(
+            f"{CONFIG_FILE} of {str(directory)!r} is not a plain LoRA configuration: it uses "
+            f"{option}; {how_to_serve(method)}"
+        )
     return config
 
 
@@ -227,19 +285,55 @@ def module_pairs(tensors: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
 
 
 def check_tensors(directory: Path | str, base_folder: Path | str | None = None) -> None:
-    """Check that tensors are whole, finite, of the configured rank and fit the base model.
+    """Check that tensors are whole, finite, of the configured sizes and fit the base model.
 
     Raises:
         AdapterError: Naming the first tensor that does not.
     """
     import torch
 
-    rank = int(read_lora_config(directory)["r"])
+    config, tensors = read_config(directory), read_tensors(directory)
+    if not tensors:
+        raise AdapterError(f"adapter {str(directory)!r} has no tensors")
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise AdapterError(f"tensor {name!r} holds NaN or infinity")
     shapes = _base_shapes(Path(base_folder)) if base_folder is not None else None
-    for module, (a, b) in module_pairs(read_tensors(directory)).items():
-        for kind, matrix in (("A", a), ("B", b)):
-            if not bool(torch.isfinite(matrix).all()):
-                raise AdapterError(f"lora_{kind} of {module!r} holds NaN or infinity")
+    method = method_of(config)
+    if method in _LOW_RANK:
+        pairs = {n: t for n, t in tensors.items() if _LENGTH not in n}
+        _check_pairs(pairs, int(config["r"]), shapes)
+        lengths = len(tensors) - len(pairs)
+        if lengths != (len(pairs) // 2 if method == "dora" else 0):
+            raise AdapterError(f"{len(pairs) // 2} modules and {lengths} column lengths")
+        return
+    for name, tensor in tensors.items():
+        wrong = _wrong_shape(config, name, tuple(tensor.shape), shapes)
+        if wrong:
+            raise AdapterError(f"tensor {name!r} is {tuple(tensor.shape)}: {wrong}")
+
+
+def _wrong_shape(
+    config: Mapping[str, Any],
+    name: str,
+    shape: tuple[int, ...],
+    base_shapes: dict[str, tuple[int, ...]] | None,
+) -> str:
+    method = method_of(config)
+    if method == "full" and base_shapes is not None and base_shapes.get(name) != shape:
+        return f"the base model has {base_shapes.get(name)}"
+    if method in ("prefix", "prompt"):
+        rows = int(config["num_virtual_tokens"])
+        return "" if len(shape) == 2 and shape[0] == rows else f"it must have {rows} rows"
+    if method == "ia3" and (len(shape) != 2 or 1 not in shape):
+        return "it must be a vector"
+    return ""
+
+
+def _check_pairs(
+    tensors: Mapping[str, Any], rank: int, shapes: dict[str, tuple[int, ...]] | None
+) -> None:
+    for module, (a, b) in module_pairs(tensors).items():
         if a.shape[0] != rank or b.shape[1] != rank:
             raise AdapterError(
                 f"module {module!r} has rank {a.shape[0]}/{b.shape[1]}, configured is {rank}"
@@ -251,59 +345,6 @@ def check_tensors(directory: Path | str, base_folder: Path | str | None = None) 
             raise AdapterError(
                 f"module {module!r} is {b.shape[0]} x {a.shape[1]}, the base model has {wanted}"
             )
-
-
-def compress_rank(adapter_dir: Path | str, r_new: int, out: Path | str) -> Compression:
-    """Write a copy of an adapter with every update B @ A cut to rank `r_new`.
-
-    The truncated singular value decomposition is the best approximation of that rank in the
-    Frobenius norm (Eckart and Young, 1936). The scaling alpha / r stays as it was.
-
-    Raises:
-        AdapterError: If the adapter is damaged or `r_new` is not in 1..r.
-    """
-    manifest = verify(adapter_dir)
-    config = read_lora_config(adapter_dir)
-    if not 1 <= r_new <= int(config["r"]):
-        raise AdapterError(f"rank {r_new} must lie in 1..{config['r']}")
-    compressed: dict[str, Any] = {}
-    errors: dict[str, float] = {}
-    for module, (a, b) in module_pairs(read_tensors(adapter_dir)).items():
-        new_a, new_b, error = _truncate(a, b, r_new)
-        compressed[f"{module}.lora_A.weight"] = new_a
-        compressed[f"{module}.lora_B.weight"] = new_b
-        errors[module] = error
-    worst = max(errors, key=lambda module: errors[module])
-    mean = sum(errors.values()) / len(errors)
-    new_config = {
-        **config,
-        "r": r_new,
-        "lora_alpha": scaling(config) * r_new,
-        "use_rslora": False,
-    }
-    note = {
-        "from_digest": manifest.digest,
-        "from_rank": int(config["r"]),
-        "mean_relative_error": mean,
-        "worst_relative_error": errors[worst],
-    }
-    written = write_adapter(out, compressed, new_config, replace(manifest, compression=note))
-    return Compression(r_new, mean, errors[worst], worst, written)
-
-
-def _truncate(a: Any, b: Any, rank: int) -> tuple[Any, Any, float]:
-    import torch
-
-    # B A = Qb (Rb Ra^T) Qa^T: only a small square matrix needs the decomposition.
-    qb, rb = torch.linalg.qr(b.double())
-    qa, ra = torch.linalg.qr(a.double().T)
-    u, s, vh = torch.linalg.svd(rb @ ra.T)
-    root = s[:rank].sqrt()
-    new_b = qb @ u[:, :rank] * root
-    new_a = root[:, None] * vh[:rank] @ qa.T
-    total = float(s.square().sum().sqrt())
-    lost = float(s[rank:].square().sum().sqrt())
-    return new_a.float(), new_b.float(), lost / total if total else 0.0
 
 
 def _base_shapes(folder: Path) -> dict[str, tuple[int, ...]]:

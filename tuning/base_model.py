@@ -97,11 +97,11 @@ def requantise(gguf_in: Path | str, gguf_out: Path | str, kind: str = "Q8_0") ->
     import gguf
 
     source = Path(gguf_in)
-    reader = _reader(source)
+    reader = open_gguf(source)
     with replacing(Path(gguf_out)) as temporary:
         architecture = reader.fields["general.architecture"].contents()
         writer = gguf.GGUFWriter(temporary, architecture)
-        _copy_metadata(reader, writer, kind)
+        copy_metadata(reader, writer, kind)
         writer.add_string(SOURCE_DIGEST_KEY, source_digest(source))
         for tensor in reader.tensors:
             data, quantisation = _requantised(tensor, kind)
@@ -175,7 +175,12 @@ def _combined_digest(files: list[Path]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _reader(path: Path) -> Any:
+def open_gguf(path: Path) -> Any:
+    """A reader of a GGUF file.
+
+    Raises:
+        BaseModelError: If the file is missing or not GGUF.
+    """
     import gguf
 
     if not path.is_file():
@@ -188,11 +193,12 @@ def _reader(path: Path) -> Any:
 
 def _metadata(path: Path) -> dict[str, Any]:
     wanted = (SOURCE_DIGEST_KEY, "tokenizer.ggml.pre", "general.architecture")
-    fields = _reader(path).fields
+    fields = open_gguf(path).fields
     return {name: fields[name].contents() for name in wanted if name in fields}
 
 
-def _copy_metadata(reader: Any, writer: Any, kind: str) -> None:
+def copy_metadata(reader: Any, writer: Any, kind: str) -> None:
+    """Copy a GGUF's metadata to a writer, with the quantisation the copy will have."""
     import gguf
 
     file_types = {

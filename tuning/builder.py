@@ -9,7 +9,7 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from tuning.errors import TuneConfigError
 from tuning.prompt import (
@@ -23,6 +23,7 @@ from tuning.prompt import (
     render_messages,
 )
 from tuning.snapshot import CITE, Row, RowPassage
+from tuning.value_swap import swap_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,10 @@ class DrawConfig:
         p_no_gold: Share of grounded rows shown without gold, to be answered by abstaining.
         p_gold_only: Share of grounded rows shown with gold and nothing else.
         p_style_passages: Share of style rows shown with passages, as serving always has some.
+        p_value_swap: Share of grounded rows with one value altered in gold and answer alike, so
+            that only the passage can tell it. Rows without a value to alter stay as they are.
+        p_conflict: Share of grounded rows that have an outdated version shown with it, both with
+            their dates; the newest is right.
         max_distractors: Most distractors shown beside gold.
         max_length: Most tokens of prompt and answer together.
     """
@@ -44,19 +49,31 @@ class DrawConfig:
     max_length: int = 1024
     system: str = DEFAULT_SYSTEM
     abstain_sentence: str = DEFAULT_ABSTAIN
+    p_value_swap: float = 0.0
+    p_conflict: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("p_no_gold", "p_gold_only", "p_style_passages"):
+        shares = ("p_no_gold", "p_gold_only", "p_style_passages", "p_value_swap", "p_conflict")
+        for name in shares:
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise TuneConfigError(f"{name}={value} must lie in [0, 1]")
+        if self.p_value_swap + self.p_conflict > 1:
+            raise TuneConfigError(
+                f"p_value_swap={self.p_value_swap} and p_conflict={self.p_conflict} "
+                "must sum to 1 at most"
+            )
         if self.max_distractors < 0 or self.max_length < 16:
             raise TuneConfigError("max_distractors must be >= 0 and max_length >= 16")
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """One drawn row: what the model sees and what it should say."""
+    """One drawn row: what the model sees and what it should say.
+
+    `variant`: plain, value_swap (a value was altered in passage and answer) or conflict (an
+    outdated version is shown too). `kind` is what the answer is: grounded, abstain, style, replay.
+    """
 
     row_id: str
     messages: tuple[Message, ...]
@@ -65,6 +82,7 @@ class Draw:
     kind: str
     gold_numbers: tuple[int, ...]
     passages: int
+    variant: str = "plain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +106,7 @@ class EncodedRows:
 
 def draw(row: Row, config: DrawConfig, *, seed: int, epoch: int) -> Draw:
     """Draw what one row shows in one epoch."""
-    rng = random.Random(f"{seed}:{epoch}:{row['id']}")
-    shown, gold_ids, answer, kind = _draw_passages(row, config, rng)
-    return _assemble(row, shown, gold_ids, (answer, kind), config)
+    return _assemble(_choose(row, config, seed, epoch), config)
 
 
 def encode_draw(tokenizer: Any, drawn: Draw) -> tuple[list[int], list[int]]:
@@ -112,10 +128,9 @@ def build_rows(
     refusals: list[tuple[str, str]] = []
     counts: Counter[str] = Counter()
     for row in rows:
-        rng = random.Random(f"{seed}:{epoch}:{row['id']}")
-        shown, gold_ids, answer, kind = _draw_passages(row, config, rng)
+        chosen = _choose(row, config, seed, epoch)
         while True:
-            drawn = _assemble(row, shown, gold_ids, (answer, kind), config)
+            drawn = _assemble(chosen, config)
             prompt, completion = encode_draw(tokenizer, drawn)
             length = len(prompt) + len(completion)
             if length <= config.max_length:
@@ -123,29 +138,52 @@ def build_rows(
                 encoded.append(EncodedRow(row["id"], drawn.kind, ids, len(prompt)))
                 counts[f"rows_{drawn.kind}"] += 1
                 counts["tokens"] += length
+                if drawn.variant != "plain":
+                    counts[f"variant_{drawn.variant}"] += 1
                 break
-            droppable = [i for i, p in enumerate(shown) if p["id"] not in gold_ids]
-            if not droppable or (kind == "abstain" and len(droppable) == 1):
+            if not chosen.drop_one():
                 reason = f"{length} tokens, the limit is {config.max_length}"
                 refusals.append((row["id"], reason))
                 break
-            del shown[droppable[-1]]
             counts["distractors_dropped"] += 1
     counts["rows_refused"] = len(refusals)
     return EncodedRows(tuple(encoded), dict(counts), tuple(refusals))
 
 
-def _draw_passages(
-    row: Row, config: DrawConfig, rng: random.Random
-) -> tuple[list[RowPassage], frozenset[str], str, str]:
-    """Shown passages in order, ids of shown gold, the answer and the kind actually drawn."""
+@dataclass(slots=True)
+class _Chosen:
+    """What a row shows, before it is rendered."""
+
+    row: Row
+    shown: list[RowPassage]
+    gold_ids: frozenset[str]
+    answer: str
+    kind: str
+    variant: str
+
+    def drop_one(self) -> bool:
+        """Take the last passage that is not gold away; False where none may go."""
+        droppable = [i for i, p in enumerate(self.shown) if p["id"] not in self.gold_ids]
+        if not droppable or (self.kind == "abstain" and len(droppable) == 1):
+            return False
+        del self.shown[droppable[-1]]
+        return True
+
+
+def _choose(row: Row, config: DrawConfig, seed: int, epoch: int) -> _Chosen:
+    # A generator of its own, so that a share of 0 leaves every other draw as it is without it.
+    row, variant = _varied(row, config, random.Random(f"variant:{seed}:{epoch}:{row['id']}"))
+    rng = random.Random(f"{seed}:{epoch}:{row['id']}")
     gold = list(row["gold"])
     gold_ids = {passage["id"] for passage in gold}
     pool = [passage for passage in row["distractors"] if passage["id"] not in gold_ids]
-    answer, kind = row["answer"], row["kind"]
+    answer, kind = row["answer"], str(row["kind"])
     if kind == "grounded":
         chance = rng.random()
-        if pool and chance < config.p_no_gold:
+        if variant == "conflict":
+            outdated = [_dated(passage) for passage in row.get("outdated", ())[:1]]
+            shown = gold + outdated + _some(pool, config.max_distractors - 1, rng)
+        elif pool and chance < config.p_no_gold and variant == "plain":
             gold, answer, kind = [], config.abstain_sentence, "abstain"
             shown = _some(pool, len(row["gold"]) + config.max_distractors, rng)
         elif chance < config.p_no_gold + config.p_gold_only:
@@ -155,12 +193,46 @@ def _draw_passages(
     elif kind == "abstain":
         # The hardest passage comes first in the pool and is the reason the row exists.
         shown = pool[:1] + _some(pool[1:], config.max_distractors, rng, least=0)
-    elif rng.random() < config.p_style_passages:
+    elif kind == "style" and rng.random() < config.p_style_passages:
         shown = _some(pool, config.max_distractors + 1, rng)
     else:
         shown = []
     rng.shuffle(shown)
-    return shown, frozenset(passage["id"] for passage in gold), answer, kind
+    return _Chosen(row, shown, frozenset(p["id"] for p in gold), answer, kind, variant)
+
+
+def _varied(row: Row, config: DrawConfig, rng: random.Random) -> tuple[Row, str]:
+    """The row in the variant drawn for it, and the variant's name."""
+    if row["kind"] != "grounded":
+        return row, "plain"
+    chance = rng.random()
+    if chance < config.p_value_swap:
+        return _swapped(row, rng)
+    if chance < config.p_value_swap + config.p_conflict and row.get("outdated"):
+        gold = [_dated(passage) for passage in row["gold"]]
+        return cast(Row, {**row, "gold": gold}), "conflict"
+    return row, "plain"
+
+
+def _swapped(row: Row, rng: random.Random) -> tuple[Row, str]:
+    if len(row["gold"]) != 1:
+        return row, "plain"
+    gold = row["gold"][0]
+    # A value of the title or the question names what is asked about; it must not change alone.
+    fixed = f"{row['question']} {gold['title']}"
+    swap = swap_value(fixed, gold["text"], row["answer"], rng)
+    if swap is None:
+        return row, "plain"
+    passage = {**gold, "text": swap.passage}
+    return cast(Row, {**row, "gold": [passage], "answer": swap.answer}), "value_swap"
+
+
+def _dated(passage: RowPassage) -> RowPassage:
+    """The passage with the day from which it holds in its title."""
+    day = passage.get("valid_from")
+    if not day:
+        return passage
+    return cast(RowPassage, {**passage, "title": f"{passage['title']} (valid from {day[:10]})"})
 
 
 def _some(
@@ -172,15 +244,9 @@ def _some(
     return rng.sample(pool, rng.randint(least, most))
 
 
-def _assemble(
-    row: Row,
-    shown: Sequence[RowPassage],
-    gold_ids: frozenset[str],
-    answer_and_kind: tuple[str, str],
-    config: DrawConfig,
-) -> Draw:
-    answer, kind = answer_and_kind
-    numbers = tuple(n for n, passage in enumerate(shown, start=1) if passage["id"] in gold_ids)
+def _assemble(chosen: _Chosen, config: DrawConfig) -> Draw:
+    row, shown = chosen.row, chosen.shown
+    numbers = tuple(n for n, p in enumerate(shown, start=1) if p["id"] in chosen.gold_ids)
     messages = render_messages(
         row["question"],
         [Passage(passage["title"], passage["text"]) for passage in shown],
@@ -191,11 +257,12 @@ def _assemble(
     return Draw(
         row_id=row["id"],
         messages=tuple(messages),
-        target=cited(answer, numbers),
-        answer=answer.replace(CITE, "").strip(),
-        kind=kind,
+        target=cited(chosen.answer, numbers),
+        answer=chosen.answer.replace(CITE, "").strip(),
+        kind=chosen.kind,
         gold_numbers=numbers,
         passages=len(shown),
+        variant=chosen.variant,
     )
 
 
@@ -205,3 +272,15 @@ def cited(answer: str, numbers: Sequence[int]) -> str:
     if CITE in answer:
         return answer.replace(CITE if marker else f" {CITE}", marker).replace(CITE, "").strip()
     return f"{answer} {marker}" if marker else answer
+
+
+def least_tokens(row: Row, tokenizer: Any, config: DrawConfig) -> int:
+    """Tokens of a row with gold and no distractor: above `max_length` it can never be trained on.
+
+    An abstain row keeps its hardest passage, which is the reason it exists.
+    """
+    shown = list(row["gold"]) or (row["distractors"][:1] if row["kind"] == "abstain" else [])
+    gold_ids = frozenset(passage["id"] for passage in row["gold"])
+    chosen = _Chosen(row, shown, gold_ids, row["answer"], row["kind"], "plain")
+    prompt, completion = encode_draw(tokenizer, _assemble(chosen, config))
+    return len(prompt) + len(completion)

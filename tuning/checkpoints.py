@@ -26,12 +26,14 @@ class RunState:
 
     Attributes:
         seconds: Training time by checkpoint step, so that a resumed run keeps its budget.
-        dev: One entry per evaluation: step, epoch, scores.
+        dev: One entry per evaluation: step, epoch, scores, their intervals.
+        estimate: What a probe before the first step foretold.
     """
 
     started: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     dev: list[dict[str, Any]] = field(default_factory=list)
+    estimate: dict[str, Any] = field(default_factory=dict)
 
     def best(self) -> dict[str, Any] | None:
         """The evaluation with the highest composite; the earliest of equals."""

@@ -7,16 +7,59 @@ from typing import Any
 
 from tuning.builder import DrawConfig
 from tuning.errors import TuneConfigError
+from tuning.methods import METHODS
 from tuning.prompt import DEFAULT_ABSTAIN, DEFAULT_SYSTEM
 
 DTYPES = ("bfloat16", "float32")
 DEVICES = ("auto", "cpu", "cuda")
+TRACKERS = ("none", "tensorboard", "mlflow", "wandb")
+OBJECTIVES = ("sft", "dpo", "kto")
 
 # Changing these does not change the result, so a run may be resumed with other values.
 _NOT_IDENTITY = frozenset(
-    {"output", "device", "workers", "log_steps", "checkpoint_steps", "checkpoint_seconds"}
+    {
+        "output",
+        "device",
+        "workers",
+        "log_steps",
+        "checkpoint_steps",
+        "checkpoint_seconds",
+        "probe_steps",
+        "track",
+    }
 )
 
+_CHOICES = {
+    "dtype": DTYPES,
+    "device": DEVICES,
+    "method": tuple(METHODS),
+    "objective": OBJECTIVES,
+    "track": TRACKERS,
+}
+_POSITIVE = (
+    "r",
+    "alpha",
+    "learning_rate",
+    "epochs",
+    "batch_rows",
+    "grad_accumulation",
+    "eval_batch",
+    "eval_new_tokens",
+    "log_steps",
+    "checkpoint_seconds",
+    "beta",
+    "virtual_tokens",
+    "train_share",
+)
+_NOT_NEGATIVE = (
+    "eval_rows",
+    "patience",
+    "workers",
+    "reader_rows",
+    "weight_decay",
+    "sft_weight",
+    "probe_steps",
+)
 _FOLDERS = ("base", "snapshot", "policyqa", "start_from")
 
 
@@ -31,6 +74,14 @@ class TuneConfig:
         reader_rows: Generated reader rows per epoch, new ones in every epoch.
         policyqa: Folder of the PolicyQA data set, added to the reader rows.
         start_from: Adapter directory the new adapter computes the same function as at step 0.
+        method: How weights change, one of `tuning.methods.METHODS`.
+        objective: "sft" learns the rows' answers; "dpo" the snapshot's preference pairs; "kto" its
+            ratings.
+        beta: How strongly a preference run is held to the model it starts from.
+        sft_weight: Weight of the log-loss of chosen answers beside the DPO loss.
+        virtual_tokens: Learnt vectors of the methods prefix and prompt.
+        train_share: Train on this share of the snapshot's components; smaller shares are subsets
+            of greater ones.
         target_modules: "all-linear" or module name endings joined by commas.
         batch_rows: Rows per batch; ignored when `batch_tokens` is set.
         batch_tokens: Padded tokens per batch.
@@ -44,6 +95,10 @@ class TuneConfig:
         checkpoint_steps: Checkpoint every so many steps; None leaves it to the seconds.
         checkpoint_seconds: Checkpoint when this much time passed since the last one.
         workers: Processes that draw and encode rows; 0 does it in this process.
+        packing: Lay several rows end to end in one line of `batch_tokens`; for GPUs, needs
+            `batch_tokens`.
+        probe_steps: Measure so many steps before the run, to estimate its time; 0 does not.
+        track: Also log to "tensorboard", "mlflow" or "wandb", where installed.
     """
 
     base: str
@@ -53,6 +108,12 @@ class TuneConfig:
     reader_seed: int = 1
     policyqa: str | None = None
     start_from: str | None = None
+    method: str = "lora"
+    objective: str = "sft"
+    beta: float = 0.1
+    sft_weight: float = 0.0
+    virtual_tokens: int = 20
+    train_share: float = 1.0
     r: int = 16
     alpha: float = 32
     dropout: float = 0.05
@@ -73,6 +134,8 @@ class TuneConfig:
     p_no_gold: float = 0.15
     p_gold_only: float = 0.1
     p_style_passages: float = 0.5
+    p_value_swap: float = 0.0
+    p_conflict: float = 0.0
     max_distractors: int = 3
     system: str = DEFAULT_SYSTEM
     abstain_sentence: str = DEFAULT_ABSTAIN
@@ -87,29 +150,50 @@ class TuneConfig:
     checkpoint_seconds: float = 120.0
     workers: int = 0
     log_steps: int = 10
+    packing: bool = False
+    probe_steps: int = 0
+    track: str = "none"
 
     def __post_init__(self) -> None:
         if not self.snapshot and self.reader_rows <= 0:
             raise TuneConfigError("a run needs a snapshot or reader_rows > 0")
-        _one_of("dtype", self.dtype, DTYPES)
-        _one_of("device", self.device, DEVICES)
-        for name in ("r", "alpha", "learning_rate", "epochs", "batch_rows", "grad_accumulation"):
-            _at_least(name, getattr(self, name), 0, strictly=True)
-        for name in ("eval_batch", "eval_new_tokens", "log_steps", "checkpoint_seconds"):
+        for name, choices in _CHOICES.items():
+            _one_of(name, getattr(self, name), choices)
+        self._check_objective()
+        for name in _POSITIVE:
             _at_least(name, getattr(self, name), 0, strictly=True)
         for name in ("max_seconds", "max_tokens", "checkpoint_steps", "eval_steps", "batch_tokens"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 0, strictly=True)
-        for name in ("eval_rows", "patience", "workers", "reader_rows", "weight_decay"):
+        for name in _NOT_NEGATIVE:
             _at_least(name, getattr(self, name), 0)
         for name in ("dropout", "warmup"):
             if not 0 <= getattr(self, name) < 1:
                 raise TuneConfigError(f"{name}={getattr(self, name)} must lie in [0, 1)")
+        self._check_sizes()
+        self.draw_config()
+
+    def _check_sizes(self) -> None:
         if self.batch_tokens is not None and self.batch_tokens < self.max_length:
             raise TuneConfigError(
                 f"batch_tokens={self.batch_tokens} must be at least max_length={self.max_length}"
             )
-        self.draw_config()
+        if self.packing and self.batch_tokens is None:
+            raise TuneConfigError("packing needs batch_tokens, the length of a packed line")
+        if self.train_share > 1:
+            raise TuneConfigError(f"train_share={self.train_share} must lie in (0, 1]")
+
+    def _check_objective(self) -> None:
+        if self.objective == "sft":
+            return
+        if not self.snapshot:
+            raise TuneConfigError(f"objective={self.objective!r} needs a snapshot")
+        if self.packing:
+            raise TuneConfigError(f"packing works with objective='sft', not {self.objective!r}")
+        if self.objective == "kto" and self.batch_rows < 2:
+            raise TuneConfigError(
+                "objective='kto' needs batch_rows >= 2: it compares rows of a batch"
+            )
 
     @property
     def work(self) -> Path:
@@ -122,11 +206,18 @@ class TuneConfig:
             p_no_gold=self.p_no_gold,
             p_gold_only=self.p_gold_only,
             p_style_passages=self.p_style_passages,
+            p_value_swap=self.p_value_swap,
+            p_conflict=self.p_conflict,
             max_distractors=self.max_distractors,
             max_length=self.max_length,
             system=self.system,
             abstain_sentence=self.abstain_sentence,
         )
+
+    @property
+    def preference(self) -> bool:
+        """Whether the run learns from preferences instead of answers."""
+        return self.objective != "sft"
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide the result; a run resumes only with equal ones.
@@ -139,6 +230,19 @@ class TuneConfig:
             if settings[key]:
                 settings[key] = Path(settings[key]).name
         return settings
+
+
+def differing_setting(recorded: dict[str, Any], config: TuneConfig) -> str | None:
+    """The first setting in which a recorded identity is another one; None when it is the same.
+
+    A setting that did not exist when the record was made counts as its default.
+    """
+    defaults = {field.name: field.default for field in fields(TuneConfig)}
+    settings: dict[str, Any] = json.loads(json.dumps(config.identity()))
+    changed = [
+        name for name, value in settings.items() if recorded.get(name, defaults[name]) != value
+    ]
+    return changed[0] if changed else None
 
 
 def load_config(path: Path | str) -> TuneConfig:

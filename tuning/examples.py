@@ -1,17 +1,40 @@
-"""Support examples in the two JSON Lines formats, parsed or refused with a reason."""
+"""Support examples, parsed or refused with a reason.
+
+JSON Lines (`messages`, or `instruction` and `output`), CSV and TSV with a header, chat logs as
+JSON, FAQ pages as HTML or Markdown.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tuning.atomic import canonical_json
 from tuning.errors import ExampleError
+from tuning.example_formats import (
+    Records,
+    chat_records,
+    csv_records,
+    html_faq_records,
+    markdown_faq_records,
+)
 from tuning.prompt import Message
 
 MAX_CHARS = 20_000
+
+# What kind of source a file is, and how its records are read; JSON Lines is read line by line.
+_READERS: dict[str, tuple[str, Callable[[str], Records]]] = {
+    ".csv": ("csv", csv_records),
+    ".tsv": ("csv", csv_records),
+    ".json": ("chat", chat_records),
+    ".md": ("faq", markdown_faq_records),
+    ".markdown": ("faq", markdown_faq_records),
+    ".html": ("faq", html_faq_records),
+    ".htm": ("faq", html_faq_records),
+}
+_LINES = (".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,41 +59,62 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class LoadedExamples:
-    """What a file gave: examples in file order and the refused lines."""
+    """What a file gave: examples in file order, the refused lines, and its kind of source."""
 
     examples: tuple[Example, ...]
     refusals: tuple[Refusal, ...]
+    source_type: str = "jsonl"
 
 
 def load_examples(path: Path | str) -> LoadedExamples:
-    """Read a JSON Lines file of examples.
+    """Read a file of examples; the ending of its name says which format it has.
 
     Raises:
-        ExampleError: If the file is missing or is not UTF-8.
+        ExampleError: If the file is missing, is not UTF-8, or has an unknown ending.
     """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _LINES and suffix not in _READERS:
+        known = ", ".join([*_LINES, *_READERS])
+        raise ExampleError(f"examples file {str(path)!r} ends with {suffix!r}: choose {known}")
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise ExampleError(f"examples file {str(path)!r} does not exist") from error
     except UnicodeDecodeError as error:
         raise ExampleError(f"examples file {str(path)!r} is not UTF-8: {error}") from error
-    return parse_lines(text.split("\n"))
+    if suffix in _LINES:
+        return parse_lines(text.split("\n"))
+    source_type, read = _READERS[suffix]
+    loaded = _parse_records(read(text))
+    if not loaded.examples and not loaded.refusals:
+        raise ExampleError(f"examples file {str(path)!r} holds no question with an answer")
+    return LoadedExamples(loaded.examples, loaded.refusals, source_type)
 
 
 def parse_lines(lines: Iterable[str]) -> LoadedExamples:
     """Parse JSON Lines; blank lines are skipped, unusable and repeated ones are refused."""
-    examples: list[Example] = []
-    refusals: list[Refusal] = []
-    first_line: dict[str, int] = {}
+    return _parse_records(_decoded(lines))
+
+
+def _decoded(lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-            example = parse_example(record)
+            yield number, json.loads(line)
         except json.JSONDecodeError as error:
-            refusals.append(Refusal(number, f"not JSON: {error.msg} at column {error.colno}"))
-            continue
+            yield number, ExampleError(f"not JSON: {error.msg} at column {error.colno}")
+
+
+def _parse_records(records: Records) -> LoadedExamples:
+    examples: list[Example] = []
+    refusals: list[Refusal] = []
+    first_line: dict[str, int] = {}
+    for number, record in records:
+        try:
+            if isinstance(record, ExampleError):
+                raise record
+            example = parse_example(record)
         except ExampleError as error:
             refusals.append(Refusal(number, str(error)))
             continue

@@ -1,6 +1,7 @@
 """Adapters as GGUF LoRA files for llama.cpp, which numbers rotary dimensions in another order."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,16 @@ _MODULES = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+}
+# What only a merged model has beside the modules an adapter changes.
+_MORE_MODULES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+}
+_MORE_IN_LAYERS = {
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
 }
 _ARCHITECTURES = {"llama": "llama", "mistral": "llama"}
 
@@ -59,9 +70,9 @@ def export_gguf(adapter_dir: Path | str, base_folder: Path | str, out: Path | st
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, scaling(config) * config["r"])
         writer.add_string("tandem.adapter.digest", read_manifest(adapter_dir).digest)
         for module, (a, b) in module_pairs(read_tensors(adapter_dir)).items():
-            name, rotary_heads = _target(module.removeprefix(TENSOR_PREFIX), base)
+            name, rotary_heads = _adapted_name(module.removeprefix(TENSOR_PREFIX), base)
             if rotary_heads:
-                b = _permute(b, rotary_heads)
+                b = permute_rotary(b, rotary_heads)
             writer.add_tensor(f"{name}.weight.lora_a", a.half().numpy())
             writer.add_tensor(f"{name}.weight.lora_b", b.half().numpy())
         writer.write_header_to_file()
@@ -71,22 +82,36 @@ def export_gguf(adapter_dir: Path | str, base_folder: Path | str, out: Path | st
     return sha256_file(Path(out))
 
 
-def _target(module: str, base: dict[str, Any]) -> tuple[str, int]:
-    """llama.cpp's tensor name and the number of rotary heads among the rows (0 when none)."""
+def _adapted_name(module: str, base: dict[str, Any]) -> tuple[str, int]:
+    kind = ".".join(module.split(".")[3:])
+    if kind not in _MODULES:
+        raise AdapterError(f"module {module!r} has no llama.cpp name; known: {', '.join(_MODULES)}")
+    return llamacpp_name(module, base)
+
+
+def llamacpp_name(module: str, base: Mapping[str, Any]) -> tuple[str, int]:
+    """llama.cpp's tensor name and the number of rotary heads among the rows (0 when none).
+
+    Raises:
+        AdapterError: If llama.cpp has no such module in this architecture.
+    """
+    if module in _MORE_MODULES:
+        return _MORE_MODULES[module], 0
     parts = module.split(".")
     kind = ".".join(parts[3:])
-    if parts[:2] != ["model", "layers"] or kind not in _MODULES:
-        raise AdapterError(f"module {module!r} has no llama.cpp name; known: {', '.join(_MODULES)}")
+    names = {**_MODULES, **_MORE_IN_LAYERS}
+    if parts[:2] != ["model", "layers"] or kind not in names:
+        raise AdapterError(f"module {module!r} has no llama.cpp name; known: {', '.join(names)}")
     heads = int(base["num_attention_heads"])
     rotary = {
         "self_attn.q_proj": heads,
         "self_attn.k_proj": int(base.get("num_key_value_heads") or heads),
     }
-    return f"blk.{parts[2]}.{_MODULES[kind]}", rotary.get(kind, 0)
+    return f"blk.{parts[2]}.{names[kind]}", rotary.get(kind, 0)
 
 
-def _permute(matrix: Any, heads: int) -> Any:
-    """Reorder rows from halves to pairs within each head.
+def permute_rotary(matrix: Any, heads: int) -> Any:
+    """Reorder a matrix's rows from halves to pairs within each head.
 
     Source: llama.cpp, convert_hf_to_gguf.py, LlamaModel.permute.
     """

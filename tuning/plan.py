@@ -4,12 +4,13 @@ With all epochs laid out from a fixed seed, "where the run was" is one batch num
 resumed run sees exactly the rows it would have seen.
 """
 
+import hashlib
 import math
 import multiprocessing
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from tuning.builder import EncodedRow, EncodedRows, build_rows
 from tuning.config import TuneConfig
 from tuning.errors import TrainingFailedError
 from tuning.lifetime import die_with_parent
+from tuning.snapshot import Row
 from tuning.sources import RowSource, sources_of
 
 CHUNK_ROWS = 512
@@ -66,44 +68,71 @@ def make_plan(
         TrainingFailedError: If no row fits.
     """
     rows: list[EncodedRow] = []
-    batches: list[list[int]] = []
-    ends: list[int] = []
+    epochs: list[list[list[int]]] = []
     counts: Counter[str] = Counter()
-    per_step = config.grad_accumulation * processes
-    budget = config.max_tokens or math.inf
     total = 0
     for epoch, encoded in enumerate(_encoded_epochs(config, tokenizer, check_stop)):
         counts.update(encoded.counts)
         offset = len(rows)
         rows.extend(encoded.rows)
         lengths = [len(row.input_ids) for row in encoded.rows]
-        for batch in length_grouped_batches(lengths, config, epoch):
-            size = sum(lengths[i] for i in batch)
-            if total + size > budget:
+        batches = length_grouped_batches(lengths, config, epoch)
+        epochs.append([[offset + i for i in batch] for batch in batches])
+        total += sum(lengths)
+        if total + config.max_length > (config.max_tokens or math.inf):
+            break
+    return finished_plan(config, rows, epochs, counts, processes)
+
+
+def finished_plan(
+    config: TuneConfig,
+    rows: list[EncodedRow],
+    epochs: Sequence[Sequence[list[int]]],
+    counts: Mapping[str, int],
+    processes: int,
+) -> Plan:
+    """A plan of batches by epoch, cut where the token budget ends.
+
+    Raises:
+        TrainingFailedError: If no batch is left.
+    """
+    batches: list[list[int]] = []
+    running: list[int] = []
+    ends: list[int] = []
+    per_step = config.grad_accumulation * processes
+    budget = config.max_tokens or math.inf
+    seen = 0
+    for epoch in epochs:
+        for batch in epoch:
+            size = sum(len(rows[i].input_ids) for i in batch)
+            if seen + size > budget:
                 break
-            total += size
-            batches.append([offset + i for i in batch])
+            seen += size
+            batches.append(batch)
+            running.append(seen)
         ends.append(math.ceil(len(batches) / per_step))
-        if total + config.max_length > budget:
+        if seen + config.max_length > budget:
             break
     if not batches:
         raise TrainingFailedError(
             f"no row fits max_length={config.max_length} and max_tokens={config.max_tokens}"
         )
-    running, seen = [], 0
-    for batch in batches:
-        seen += sum(len(rows[i].input_ids) for i in batch)
-        running.append(seen)
     return Plan(rows, batches, per_step, tuple(ends), running, dict(counts))
 
 
 def length_grouped_batches(
     lengths: Sequence[int], config: TuneConfig, epoch: int
 ) -> Iterator[list[int]]:
-    """Batches of rows of like length in random order; every row occurs once."""
+    """Batches of rows of like length in random order; every row occurs once.
+
+    Packed batches take rows in random order instead, since their lengths add up in one line.
+    """
     rng = random.Random(f"batches:{config.seed}:{epoch}")
     order = list(range(len(lengths)))
     rng.shuffle(order)
+    if config.packing:
+        yield from _cut(order, lengths, config)
+        return
     rows_per_batch = config.batch_rows
     if config.batch_tokens:
         mean = max(1.0, sum(lengths) / max(1, len(lengths)))
@@ -119,18 +148,20 @@ def length_grouped_batches(
 
 def _cut(block: list[int], lengths: Sequence[int], config: TuneConfig) -> Iterator[list[int]]:
     batch: list[int] = []
-    longest = 0
+    longest = total = 0
     for index in block:
         longest_with = max(longest, lengths[index])
-        if config.batch_tokens:
+        if config.packing:
+            full = total + lengths[index] > (config.batch_tokens or 0)
+        elif config.batch_tokens:
             full = longest_with * (len(batch) + 1) > config.batch_tokens
         else:
             full = len(batch) >= config.batch_rows
         if full and batch:
             yield batch
-            batch, longest_with = [], lengths[index]
+            batch, longest_with, total = [], lengths[index], 0
         batch.append(index)
-        longest = longest_with
+        longest, total = longest_with, total + lengths[index]
     if batch:
         yield batch
 
@@ -183,8 +214,16 @@ def _encode(
     config: TuneConfig, tokenizer: Any, source: RowSource, where: tuple[int, int, int]
 ) -> EncodedRows:
     epoch, start, stop = where
-    rows = source.rows(epoch, start, stop)
+    rows = [row for row in source.rows(epoch, start, stop) if _takes_part(row, config.train_share)]
     return build_rows(rows, tokenizer, config.draw_config(), seed=config.seed, epoch=epoch)
+
+
+def _takes_part(row: Row, share: float) -> bool:
+    """Whether a row belongs to the first `share` of the components, in an order fixed by hash."""
+    if share >= 1:
+        return True
+    digest = hashlib.sha256(row["component"].encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
 _worker: dict[str, Any] = {}

@@ -4,24 +4,29 @@ A checkpoint is chosen by these scores and not by loss: the loss keeps falling w
 turns from its context to its memory (arXiv 2410.10796).
 """
 
+import math
+import random
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tuning.builder import Draw, DrawConfig, draw
 from tuning.prompt import DEFAULT_ABSTAIN, encode, end_of_turn_id
-from tuning.snapshot import Row
+from tuning.snapshot import Row, RowPassage
+from tuning.value_swap import swap_value
 
 _CITATION = re.compile(r"\s*\[(\d{1,3})\]")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 # Weights of the composite; a part without rows is left out and the rest is renormalised.
+# `answered` is one minus over-refusal.
 COMPOSITE = {
     "grounded_f1": 2.0,
+    "counterfactual": 2.0,
     "citation": 1.0,
     "abstention": 1.0,
     "answered": 1.0,
@@ -31,10 +36,16 @@ COMPOSITE = {
 
 @dataclass(frozen=True, slots=True)
 class DevCase:
-    """One dev prompt and what is right for it."""
+    """One dev prompt and what is right for it.
+
+    `old_value` and `new_value` are set where a value of the passage was altered: the answer must
+    follow the passage, and the weights cannot know it.
+    """
 
     drawn: Draw
     prompt_ids: tuple[int, ...]
+    old_value: str = ""
+    new_value: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +60,36 @@ class GenerationSettings:
 def dev_cases(
     rows: Sequence[Row], tokenizer: Any, config: DrawConfig, *, seed: int
 ) -> list[DevCase]:
-    """Prompts for dev rows: grounded with gold, every third of them again without gold."""
+    """Prompts for dev rows.
+
+    Grounded rows are asked with gold, every third of them again without gold, and every second
+    one whose answer takes a value from its passage again with that value altered.
+    """
     with_gold = replace(config, p_no_gold=0.0, p_gold_only=0.0)
     without_gold = replace(config, p_no_gold=1.0)
     draws = [draw(row, with_gold, seed=seed, epoch=-1) for row in rows]
     grounded = [row for row in rows if row["kind"] == "grounded" and row["distractors"]]
     draws += [draw(row, without_gold, seed=seed, epoch=-1) for row in grounded[::3]]
     cases = [DevCase(drawn, tuple(encode(tokenizer, drawn.messages))) for drawn in draws]
+    for row, old, new in list(_altered(rows, seed))[::2]:
+        drawn = draw(row, with_gold, seed=seed, epoch=-1)
+        cases.append(DevCase(drawn, tuple(encode(tokenizer, drawn.messages)), old, new))
     room = config.max_length
     return [case for case in cases if len(case.prompt_ids) < room]
+
+
+def _altered(rows: Sequence[Row], seed: int) -> Iterator[tuple[Row, str, str]]:
+    """Grounded rows with one value of passage and answer altered, with the old and new value."""
+    for row in rows:
+        if row["kind"] != "grounded" or len(row["gold"]) != 1:
+            continue
+        gold = row["gold"][0]
+        rng = random.Random(f"counterfactual:{seed}:{row['id']}")
+        swap = swap_value(row["question"], gold["text"], row["answer"], rng)
+        if swap is None:
+            continue
+        passage: RowPassage = {**gold, "text": swap.passage}
+        yield {**row, "gold": [passage], "answer": swap.answer}, swap.old, swap.new
 
 
 def generate_answers(
@@ -99,12 +131,13 @@ def generate_answers(
     return answers
 
 
-def score_answers(cases: Sequence[DevCase], answers: Sequence[str]) -> dict[str, float]:
-    """Scores in [0, 1], higher is better, with the composite; parts without rows are absent.
+def score_cases(cases: Sequence[DevCase], answers: Sequence[str]) -> dict[str, list[float]]:
+    """What each answer scores, in [0, 1], by part; parts without cases are absent.
 
-    `grounded_f1` and `grounded_em` compare the answer without its citations, `citation` is the
-    share of grounded answers citing gold and nothing else, `abstention` the share of
-    unanswerable prompts abstained on, `answered` the share of grounded prompts not abstained on.
+    `grounded_f1` and `grounded_em` compare the answer without its citations, `citation` is
+    whether a grounded answer cites gold and nothing else, `abstention` whether an unanswerable
+    prompt is abstained on, `answered` whether a grounded prompt is not, `counterfactual` whether
+    the answer states the altered value of its passage and not the one it was before.
     """
     parts: dict[str, list[float]] = {}
 
@@ -114,6 +147,9 @@ def score_answers(cases: Sequence[DevCase], answers: Sequence[str]) -> dict[str,
     for case, text in zip(cases, answers, strict=True):
         drawn = case.drawn
         plain = _CITATION.sub("", text).strip()
+        if case.new_value:
+            add("counterfactual", float(case.new_value in plain and case.old_value not in plain))
+            continue
         if drawn.kind == "abstain":
             add("abstention", float(abstains(text)))
             continue
@@ -124,12 +160,61 @@ def score_answers(cases: Sequence[DevCase], answers: Sequence[str]) -> dict[str,
             cited = {int(number) for number in _CITATION.findall(text)}
             add("citation", float(bool(cited) and cited <= set(drawn.gold_numbers)))
             add("answered", float(not abstains(text)))
-    scores = {name: sum(values) / len(values) for name, values in sorted(parts.items())}
+    return dict(sorted(parts.items()))
+
+
+def score_answers(cases: Sequence[DevCase], answers: Sequence[str]) -> dict[str, float]:
+    """Mean scores of `score_cases` with their composite."""
+    return mean_scores(score_cases(cases, answers))
+
+
+def mean_scores(parts: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Means of the parts, and the composite over those with a weight."""
+    scores = {name: sum(values) / len(values) for name, values in parts.items()}
     weights = {name: weight for name, weight in COMPOSITE.items() if name in scores}
     if weights:
         total = sum(weight * scores[name] for name, weight in weights.items())
         scores["composite"] = total / sum(weights.values())
     return scores
+
+
+def score_intervals(parts: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:
+    """95 % intervals of the means, and of the composite as a weighted sum of independent parts.
+
+    Wilson's interval where every value is 0 or 1 (Wald's is too narrow for few cases, arXiv
+    2503.01747), Student's otherwise.
+    """
+    intervals = {name: _interval(values) for name, values in parts.items()}
+    weights = {name: weight for name, weight in COMPOSITE.items() if name in parts}
+    if weights:
+        centre = mean_scores(parts)["composite"]
+        whole = sum(weights.values())
+        half = [
+            math.sqrt(
+                sum(
+                    (weight / whole * (intervals[name][side] - sum(v) / len(v))) ** 2
+                    for name, weight in weights.items()
+                    for v in (parts[name],)
+                )
+            )
+            for side in (0, 1)
+        ]
+        intervals["composite"] = (max(0.0, centre - half[0]), min(1.0, centre + half[1]))
+    return intervals
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    from scipy import stats
+
+    count, mean = len(values), sum(values) / len(values)
+    if all(value in (0.0, 1.0) for value in values):
+        found = stats.binomtest(round(sum(values)), count).proportion_ci(method="wilson")
+        return float(found.low), float(found.high)
+    if count < 2:
+        return 0.0, 1.0
+    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1))
+    half = float(stats.t.ppf(0.975, count - 1)) * spread / math.sqrt(count)
+    return max(0.0, mean - half), min(1.0, mean + half)
 
 
 def abstains(text: str) -> bool:

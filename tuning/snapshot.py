@@ -1,64 +1,102 @@
-"""Sealed dataset snapshots: a folder whose id is the hash of its rows and that detects any change.
+"""Sealed dataset snapshots: a folder whose id is the hash of its content and that shows any change.
 
-`rows.jsonl` holds canonical JSON, sorted; `manifest.json` holds the id, counts, provenance, the
-split audit and a hash over itself. The same rows always give the same id.
+`rows.jsonl` holds canonical JSON, sorted; `pairs.jsonl` (preferences) and `ratings.jsonl` (thumbs)
+stand beside it where there are some; `quality.jsonl` holds what was found about each row.
+`manifest.json` holds the id, counts, provenance, the split audit, a hash of every file and of
+itself, and a signature made with the installation's key. The same content always gives the same
+id.
 """
 
 import datetime as dt
 import hashlib
+import hmac
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import Any, TypedDict, cast
 
 from tuning.atomic import canonical_json, replacing_folder, sha256_file
 from tuning.errors import SnapshotError
-from tuning.prompt import DEFAULT_ABSTAIN, Message
-from tuning.splits import ngram_overlap
+from tuning.prompt import Message
+from tuning.snapshot_rows import (
+    CITE,
+    KINDS,
+    SPLITS,
+    Kind,
+    Row,
+    RowPassage,
+    check_across_rows,
+    count_rows,
+    leak_audit,
+    validate_row,
+)
+
+__all__ = [
+    "CITE",
+    "KINDS",
+    "SPLITS",
+    "Kind",
+    "Pair",
+    "Rating",
+    "Row",
+    "RowPassage",
+    "Snapshot",
+    "SnapshotManifest",
+    "load",
+    "load_pairs",
+    "load_ratings",
+    "seal",
+    "validate_row",
+    "verify",
+]
 
 ROWS_FILE = "rows.jsonl"
+PAIRS_FILE = "pairs.jsonl"
+RATINGS_FILE = "ratings.jsonl"
+QUALITY_FILE = "quality.jsonl"
 MANIFEST_FILE = "manifest.json"
-SCHEMA = 1
-KINDS = ("grounded", "style", "abstain")
-SPLITS = ("train", "dev", "test")
-CITE = "{cite}"
-
-Kind = Literal["grounded", "style", "abstain"]
+SCHEMA = 2
+_OF_CONTENT = (ROWS_FILE, PAIRS_FILE, RATINGS_FILE)
+_SINCE_SCHEMA_2 = ("files", "quality", "signature")
 
 
-class RowPassage(TypedDict):
-    """A passage of a row; `title` is already "Title > Heading"."""
+class Pair(TypedDict):
+    """Two answers to one prompt, the better one and the worse one."""
 
-    id: str
-    title: str
-    text: str
+    messages: list[Message]
+    chosen: str
+    rejected: str
 
 
-class Row(TypedDict):
-    """One row of a snapshot.
+class Rating(TypedDict):
+    """An answer that somebody liked (`label` true) or not."""
 
-    `distractors` are near misses, hardest first. `answer` may hold `{cite}` where the citation
-    goes; a grounded answer without it gets the citation at its end.
-    """
+    messages: list[Message]
+    completion: str
+    label: bool
 
-    id: str
-    question: str
-    answer: str
-    kind: Kind
-    gold: list[RowPassage]
-    distractors: list[RowPassage]
-    component: str
-    split: Literal["train", "dev", "test"]
-    system: NotRequired[str | None]
-    history: NotRequired[list[Message]]
-    provenance: NotRequired[dict[str, Any]]
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What a snapshot holds beside its rows; `findings` is one record per row."""
+
+    pairs: tuple[Pair, ...] = ()
+    ratings: tuple[Rating, ...] = ()
+    findings: tuple[Mapping[str, Any], ...] = ()
+    quality: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotManifest:
-    """What a sealed snapshot says about itself; `id` is the SHA-256 of its rows file."""
+    """What a sealed snapshot says about itself.
+
+    Attributes:
+        id: SHA-256 of its rows file; with pairs or ratings, of the hashes of all of them.
+        files: SHA-256 of every file beside the manifest.
+        quality: Summary of what was found about the rows.
+        signature: HMAC-SHA256 of the manifest with the installation's key, or None.
+    """
 
     id: str
     rows: int
@@ -66,7 +104,10 @@ class SnapshotManifest:
     created: str
     provenance: dict[str, Any] = field(default_factory=dict)
     audit: dict[str, Any] = field(default_factory=dict)
-    schema: int = SCHEMA
+    schema: int = 1
+    files: dict[str, str] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
+    signature: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,44 +122,24 @@ class Snapshot:
         return [row for row in self.rows if row["split"] == name]
 
 
-def validate_row(row: Any) -> Row:
-    """Check one row against the format and return it.
-
-    Raises:
-        SnapshotError: Naming the row and what is wrong with it.
-    """
-    if not isinstance(row, Mapping):
-        raise SnapshotError(f"a row must be an object, not {type(row).__name__}")
-    name = row.get("id")
-    _require(isinstance(name, str) and bool(name), "a row needs a text 'id'")
-    for key in ("question", "answer", "component"):
-        value = row.get(key)
-        _require(isinstance(value, str) and bool(value.strip()), f"row {name!r}: no text {key!r}")
-    _require(row.get("kind") in KINDS, f"row {name!r}: kind must be one of {', '.join(KINDS)}")
-    _require(row.get("split") in SPLITS, f"row {name!r}: split must be one of {', '.join(SPLITS)}")
-    for key in ("gold", "distractors"):
-        passages = row.get(key)
-        _require(isinstance(passages, list), f"row {name!r}: {key!r} must be a list")
-        for passage in cast(list[Any], passages):
-            good = isinstance(passage, Mapping) and all(
-                isinstance(passage.get(part), str) for part in ("id", "title", "text")
-            )
-            _require(good, f"row {name!r}: a passage in {key!r} needs texts id, title, text")
-    _require_kind(row)
-    for turn in row.get("history") or []:
-        good = isinstance(turn, Mapping) and turn.get("role") in ("user", "assistant")
-        _require(good, f"row {name!r}: history turns have the role user or assistant")
-    return cast(Row, row)
-
-
 def seal(
     rows: Iterable[Row],
     out_dir: Path | str,
     *,
     provenance: Mapping[str, Any] | None = None,
     audit: Mapping[str, Any] | None = None,
+    extras: Extras | None = None,
+    key: bytes | None = None,
 ) -> SnapshotManifest:
     """Write a snapshot folder; it appears whole or not at all.
+
+    Args:
+        rows: The rows; their order does not matter.
+        out_dir: Folder to make.
+        provenance: Where the rows come from.
+        audit: What the split looks like.
+        extras: Preference pairs, ratings, and what was found about the rows.
+        key: Signs the manifest.
 
     Raises:
         SnapshotError: If there are no rows, a row is malformed, an id occurs twice, or a
@@ -126,50 +147,68 @@ def seal(
     """
     checked = [validate_row(row) for row in rows]
     _require(bool(checked), "a snapshot needs at least one row")
-    _check_across_rows(checked)
-    lines = sorted(canonical_json(row) for row in checked)
-    text = "".join(f"{line}\n" for line in lines)
+    check_across_rows(checked)
+    extras = extras or Extras()
+    texts = {ROWS_FILE: _lines(checked)}
+    more = ((PAIRS_FILE, extras.pairs), (RATINGS_FILE, extras.ratings))
+    texts |= {name: _lines(records) for name, records in more if records}
+    if extras.findings:
+        texts[QUALITY_FILE] = _lines(extras.findings)
+    files = {name: _sha256(text) for name, text in texts.items()}
     manifest = SnapshotManifest(
-        id=hashlib.sha256(text.encode("utf-8")).hexdigest(),
+        id=_content_id(files),
         rows=len(checked),
-        counts=_counts(checked),
+        counts=count_rows(checked),
         created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         provenance=dict(provenance or {}),
-        audit={**_leak_audit(checked), **dict(audit or {})},
+        audit={**leak_audit(checked), **dict(audit or {})},
+        schema=SCHEMA,
+        files=files,
+        quality=dict(extras.quality),
     )
+    if key is not None:
+        manifest = _signed(manifest, key)
     with replacing_folder(Path(out_dir)) as folder:
-        (folder / ROWS_FILE).write_text(text, encoding="utf-8", newline="\n")
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8", newline="\n")
         (folder / MANIFEST_FILE).write_text(_manifest_text(manifest), encoding="utf-8")
     return manifest
 
 
-def verify(directory: Path | str) -> SnapshotManifest:
+def verify(directory: Path | str, *, key: bytes | None = None) -> SnapshotManifest:
     """Check every byte of a snapshot folder against its hashes and return the manifest.
 
+    Args:
+        directory: The snapshot folder.
+        key: Checks the signature too; a snapshot of an older schema has none.
+
     Raises:
-        SnapshotError: If a file is missing or anything in it changed since sealing.
+        SnapshotError: If a file is missing or anything in it changed since sealing, or the
+            signature was made with another key.
     """
     folder = Path(directory)
     for name in (MANIFEST_FILE, ROWS_FILE):
         _require((folder / name).is_file(), f"snapshot {str(folder)!r} has no {name}")
-    raw = (folder / MANIFEST_FILE).read_bytes()
-    try:
-        record = json.loads(raw.decode("utf-8"))
-        record.pop("manifest_sha256")
-        manifest = SnapshotManifest(**record)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SnapshotError(f"the manifest of {str(folder)!r} is damaged: {error}") from error
-    # The text is rebuilt and compared whole, so a changed space is found as well as a digit.
+    manifest = _read_manifest(folder)
+    for name, wanted in manifest.files.items():
+        _require((folder / name).is_file(), f"snapshot {str(folder)!r} has no {name}")
+        what = name.removesuffix(".jsonl")
+        actual = sha256_file(folder / name)
+        _require(
+            actual == wanted,
+            f"the {what} of {str(folder)!r} changed since they were sealed: "
+            f"{actual[:12]} is not {wanted[:12]}",
+        )
     _require(
-        raw == _manifest_text(manifest).encode("utf-8"),
-        f"the manifest of {str(folder)!r} changed since it was sealed",
+        _content_id(manifest.files) == manifest.id,
+        f"the id of {str(folder)!r} is not the one of its files",
     )
-    actual = sha256_file(folder / ROWS_FILE)
-    _require(
-        actual == manifest.id,
-        f"the rows of {str(folder)!r} changed since they were sealed: "
-        f"{actual[:12]} is not {manifest.id[:12]}",
-    )
+    if key is not None and manifest.schema >= SCHEMA:
+        signature = manifest.signature or "none"
+        _require(
+            hmac.compare_digest(signature, _signature(manifest, key)),
+            f"the signature of {str(folder)!r} was not made with this installation's key",
+        )
     return manifest
 
 
@@ -180,67 +219,94 @@ def load(directory: Path | str) -> Snapshot:
         SnapshotError: As `verify`.
     """
     manifest = verify(directory)
-    with (Path(directory) / ROWS_FILE).open(encoding="utf-8") as stream:
-        rows = tuple(cast(Row, json.loads(line)) for line in stream)
-    return Snapshot(manifest, rows)
+    return Snapshot(manifest, tuple(cast(Row, r) for r in _read(directory, ROWS_FILE)))
+
+
+def load_pairs(directory: Path | str) -> tuple[Pair, ...]:
+    """Verify a snapshot folder and read its preference pairs; none where it has no such file.
+
+    Raises:
+        SnapshotError: As `verify`.
+    """
+    verify(directory)
+    return tuple(cast(Pair, record) for record in _read(directory, PAIRS_FILE))
+
+
+def load_ratings(directory: Path | str) -> tuple[Rating, ...]:
+    """Verify a snapshot folder and read its ratings; none where it has no such file.
+
+    Raises:
+        SnapshotError: As `verify`.
+    """
+    verify(directory)
+    return tuple(cast(Rating, record) for record in _read(directory, RATINGS_FILE))
+
+
+def load_findings(directory: Path | str) -> tuple[dict[str, Any], ...]:
+    """Verify a snapshot folder and read what was found about each row.
+
+    Raises:
+        SnapshotError: As `verify`.
+    """
+    verify(directory)
+    return tuple(_read(directory, QUALITY_FILE))
+
+
+def _read(directory: Path | str, name: str) -> list[dict[str, Any]]:
+    path = Path(directory) / name
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8") as stream:
+        return [json.loads(line) for line in stream]
+
+
+def _read_manifest(folder: Path) -> SnapshotManifest:
+    raw = (folder / MANIFEST_FILE).read_bytes()
+    try:
+        record = json.loads(raw.decode("utf-8"))
+        record.pop("manifest_sha256")
+        manifest = SnapshotManifest(**record)
+        files = manifest.files or {ROWS_FILE: manifest.id}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SnapshotError(f"the manifest of {str(folder)!r} is damaged: {error}") from error
+    # The text is rebuilt and compared whole, so a changed space is found as well as a digit.
+    _require(
+        raw == _manifest_text(manifest).encode("utf-8"),
+        f"the manifest of {str(folder)!r} changed since it was sealed",
+    )
+    return SnapshotManifest(**{**record, "files": files})
+
+
+def _content_id(files: Mapping[str, str]) -> str:
+    content = {name: files[name] for name in _OF_CONTENT if name in files}
+    return content[ROWS_FILE] if len(content) == 1 else _sha256(canonical_json(content))
+
+
+def _lines(records: Iterable[Any]) -> str:
+    return "".join(f"{line}\n" for line in sorted(canonical_json(record) for record in records))
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _signature(manifest: SnapshotManifest, key: bytes) -> str:
+    record = {**asdict(manifest), "signature": None}
+    return hmac.new(key, canonical_json(record).encode(), hashlib.sha256).hexdigest()
+
+
+def _signed(manifest: SnapshotManifest, key: bytes) -> SnapshotManifest:
+    return SnapshotManifest(**{**asdict(manifest), "signature": _signature(manifest, key)})
+
+
+def _manifest_text(manifest: SnapshotManifest) -> str:
+    record = asdict(manifest)
+    if manifest.schema < SCHEMA:
+        record = {name: value for name, value in record.items() if name not in _SINCE_SCHEMA_2}
+    record["manifest_sha256"] = hashlib.sha256(canonical_json(record).encode()).hexdigest()
+    return json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise SnapshotError(message)
-
-
-def _require_kind(row: Mapping[str, Any]) -> None:
-    name, kind = row["id"], row["kind"]
-    if kind == "grounded":
-        _require(bool(row["gold"]), f"row {name!r}: a grounded row needs a gold passage")
-    else:
-        _require(not row["gold"], f"row {name!r}: a row of kind {kind} has no gold passage")
-    if kind == "abstain":
-        starts = row["answer"].startswith(DEFAULT_ABSTAIN.rstrip("."))
-        _require(starts, f"row {name!r}: an abstain answer must start with {DEFAULT_ABSTAIN!r}")
-    _require(row["answer"].count(CITE) <= 1, f"row {name!r}: {CITE} occurs more than once")
-
-
-def _check_across_rows(rows: list[Row]) -> None:
-    ids = Counter(row["id"] for row in rows)
-    repeated = [name for name, count in ids.items() if count > 1]
-    _require(not repeated, f"row id {repeated[0] if repeated else ''!r} occurs more than once")
-    side: dict[str, str] = {}
-    for row in rows:
-        first = side.setdefault(row["component"], row["split"])
-        _require(
-            first == row["split"],
-            f"component {row['component']!r} is in both {first} and {row['split']}",
-        )
-
-
-def _counts(rows: list[Row]) -> dict[str, dict[str, int]]:
-    counts: Counter[tuple[str, str]] = Counter((row["split"], row["kind"]) for row in rows)
-    return {
-        split: {kind: counts[split, kind] for kind in KINDS if counts[split, kind]}
-        for split in SPLITS
-        if any(counts[split, kind] for kind in KINDS)
-    }
-
-
-def _leak_audit(rows: list[Row]) -> dict[str, Any]:
-    def texts(*splits: str) -> list[str]:
-        return [f"{r['question']} {r['answer']}" for r in rows if r["split"] in splits]
-
-    golds = {split: set[str]() for split in SPLITS}
-    for row in rows:
-        golds[row["split"]].update(passage["id"] for passage in row["gold"])
-    return {
-        "components": len({row["component"] for row in rows}),
-        "held_out_rows_sharing_13_words_with_train": ngram_overlap(
-            texts("train"), texts("dev", "test")
-        ),
-        "gold_passages_in_train_and_held_out": len(golds["train"] & (golds["dev"] | golds["test"])),
-    }
-
-
-def _manifest_text(manifest: SnapshotManifest) -> str:
-    record = asdict(manifest)
-    record["manifest_sha256"] = hashlib.sha256(canonical_json(record).encode()).hexdigest()
-    return json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

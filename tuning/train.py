@@ -1,8 +1,9 @@
-"""One tuning run: rows in, LoRA trained with TRL's SFTTrainer, the best adapter out.
+"""One tuning run: rows in, an adapter trained with TRL's SFTTrainer, the best one out.
 
 Three things differ from the trainer as it comes: the language model head runs only where a
 completion is, all epochs are laid out beforehand (so a killed run resumes exactly), and the
-checkpoint is chosen by answering dev questions.
+checkpoint is chosen by answering dev questions. Preference runs differ from it in their plan and
+their loss alone.
 """
 
 import datetime as dt
@@ -10,14 +11,14 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tuning import adapters, checkpoints
+from tuning import adapters, checkpoints, ranks
 from tuning.adapters import AdapterManifest
-from tuning.base_model import base_digest, load_model, load_tokenizer
-from tuning.config import TuneConfig
+from tuning.base_model import base_digest, load_tokenizer
+from tuning.config import TuneConfig, differing_setting
 from tuning.errors import (
     AdapterError,
     TrainingFailedError,
@@ -29,12 +30,24 @@ from tuning.hardware import (
     describe_hardware,
     peak_memory_bytes,
     release_free_memory,
+    resolve_device,
 )
-from tuning.lora import attach_lora, continue_from, lora_state
+from tuning.lora import adapter_state, start_from
+from tuning.methods import load_trainable
 from tuning.plan import make_plan
+from tuning.preference import PreferenceLoss, make_preference_plan
 from tuning.progress import OnProgress, Progress
 from tuning.prompt import template_digest
-from tuning.scoring import DevCase, GenerationSettings, dev_cases, generate_answers, score_answers
+from tuning.run_parts import Clock, Inputs, loss_curve, trainer_callback
+from tuning.scoring import (
+    DevCase,
+    GenerationSettings,
+    dev_cases,
+    generate_answers,
+    mean_scores,
+    score_cases,
+    score_intervals,
+)
 from tuning.snapshot import verify as verify_snapshot
 from tuning.sources import sources_of
 
@@ -75,54 +88,44 @@ def tune(
     if finished is not None:
         on_progress(Progress("done", finished.steps, finished.steps, message="already finished"))
         return finished
+    ranks.join(resolve_device(config.device))
     work = checkpoints.WorkFolder(config.work)
-    with work.locked():
-        snapshot_id = verify_snapshot(config.snapshot).id if config.snapshot else None
-        start = adapters.verify(config.start_from).digest if config.start_from else None
-        inputs = _Inputs(base_digest(config.base), snapshot_id, start)
+    if ranks.is_first():
+        with work.locked():
+            manifest = _execute(config, work, on_progress, should_stop)
+        shutil.rmtree(work.path)
+        return manifest
+    return _execute(config, work, _ignore, should_stop)
+
+
+def _execute(
+    config: TuneConfig,
+    work: checkpoints.WorkFolder,
+    on_progress: OnProgress,
+    should_stop: Callable[[], bool],
+) -> AdapterManifest:
+    snapshot_id = verify_snapshot(config.snapshot).id if config.snapshot else None
+    start = adapters.verify(config.start_from).digest if config.start_from else None
+    inputs = Inputs(base_digest(config.base), snapshot_id, start, ranks.world_size())
+    if ranks.is_first():
         work.claim({**config.identity(), **asdict(inputs)})
-        run = _Run(config, inputs, work, on_progress)
-        run.should_stop = should_stop
-        manifest = run.execute()
-    shutil.rmtree(work.path)
-    return manifest
+    ranks.barrier()
+    run = _Run(config, inputs, work, on_progress)
+    run.should_stop = lambda: ranks.from_first(should_stop)
+    return run.execute()
 
 
 def _finished(config: TuneConfig) -> AdapterManifest | None:
     if not (Path(config.output) / adapters.MANIFEST_FILE).is_file():
         return None
     manifest = adapters.verify(config.output)
-    recorded = {k: v for k, v in manifest.config.items() if k in config.identity()}
-    if recorded != config.identity():
+    setting = differing_setting(manifest.config, config)
+    if setting is not None:
         raise TuneConfigError(
-            f"output {config.output!r} already holds an adapter made with other settings"
+            f"output {config.output!r} already holds an adapter made with other settings: "
+            f"{setting} was {manifest.config.get(setting)!r}"
         )
     return manifest
-
-
-@dataclass(frozen=True, slots=True)
-class _Inputs:
-    """Digests of what the run reads."""
-
-    base_digest: str
-    snapshot_id: str | None
-    start_digest: str | None
-
-
-@dataclass(slots=True)
-class _Clock:
-    """Training time across restarts, for the budget and the speed shown."""
-
-    before: float
-    started: float
-    start_tokens: int = 0
-
-    def seconds(self) -> float:
-        return self.before + time.monotonic() - self.started
-
-    def pace(self, tokens: int) -> float:
-        passed = time.monotonic() - self.started
-        return (tokens - self.start_tokens) / passed if passed > 0 else 0.0
 
 
 class _Run:
@@ -131,7 +134,7 @@ class _Run:
     def __init__(
         self,
         config: TuneConfig,
-        inputs: _Inputs,
+        inputs: Inputs,
         work: checkpoints.WorkFolder,
         on_progress: OnProgress,
     ) -> None:
@@ -142,26 +145,27 @@ class _Run:
         self.should_stop: Callable[[], bool] = _never
         self.stopped_by = "all epochs done"
         self.interrupted = False
-        self.clock = _Clock(0.0, time.monotonic())
+        self.clock = Clock(0.0, time.monotonic())
         self.saved_at = time.monotonic()
         self.total_steps = 0
         self.last_loss: float | None = None
         self.last_rate: float | None = None
+        self.preference: PreferenceLoss | None = None
 
     def execute(self) -> AdapterManifest:
         """Plan, train, choose, write."""
         config = self.config
         self.tokenizer = load_tokenizer(config.base)
         self.on_progress(Progress("plan", message="drawing and encoding rows"))
-        self.plan = make_plan(config, self.tokenizer, self.check_stop, processes=_world_size())
-        self.total_steps = self.plan.steps
+        self._plan()
         self.cases = self._dev_cases()
-        resume, step = self.work.last_complete()
+        resume, step = ranks.from_first(self.work.last_complete)
         self.state = self.work.read_state(step)
         self.state.started = self.state.started or _now()
         trainer = self._trainer()
+        self._before_first_step(trainer, step)
         before = self.state.seconds.get(str(step), 0.0)
-        self.clock = _Clock(before, time.monotonic(), self.plan.tokens_at(step))
+        self.clock = Clock(before, time.monotonic(), self.plan.tokens_at(step))
         self.emit("train", step, message=f"resuming at step {step}" if step else "")
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         if self.interrupted:
@@ -170,6 +174,32 @@ class _Run:
                 "run it again to go on"
             )
         return self._finish(trainer)
+
+    def _plan(self) -> None:
+        if self.config.preference:
+            prepared = make_preference_plan(
+                self.config, self.tokenizer, self.check_stop, processes=ranks.world_size()
+            )
+            self.preference = PreferenceLoss(self.config, prepared)
+            self.plan = prepared.plan
+        else:
+            self.plan = make_plan(
+                self.config, self.tokenizer, self.check_stop, processes=ranks.world_size()
+            )
+        self.total_steps = self.plan.steps
+
+    def _before_first_step(self, trainer: Any, step: int) -> None:
+        """What needs the model as it starts: the reference, the estimate, the score to beat."""
+        if self.preference is not None:
+            self.preference.measure_reference(trainer.model, trainer.data_collator)
+            if step == 0 and self.cases and not self.state.dev:
+                # A preference run must beat the model it started from to be kept.
+                self.evaluate(trainer.model, 0)
+        if self.config.probe_steps and not self.state.estimate:
+            from tuning.speed_probe import probe_run
+
+            self.state.estimate = probe_run(trainer, self.plan, self.config, self.cases)
+            self.work.write_state(self.state)
 
     def check_stop(self) -> None:
         """Give up between steps of the planning phase."""
@@ -197,25 +227,32 @@ class _Run:
 
     def evaluate(self, model: Any, step: int) -> None:
         """Answer the dev cases; keep the adapter when it is the best so far."""
+        parts = ranks.from_first(lambda: self._answer_cases(model))
+        epoch = sum(step >= end for end in self.plan.epoch_ends)
+        scores = mean_scores(parts)
+        self.state.dev.append(
+            {"step": step, "epoch": epoch, "scores": scores, "intervals": score_intervals(parts)}
+        )
+        best = self.state.best()
+        if best is not None and best["step"] == step and ranks.is_first():
+            tensors, adapter_config = adapter_state(model, self.inputs.base_digest)
+            try:
+                adapters.write_adapter(
+                    self.work.best_folder(step), tensors, adapter_config, self._manifest_start()
+                )
+            except AdapterError as error:
+                raise TrainingFailedError(f"at step {step}: {error}{_ADVICE}") from error
+        if ranks.is_first():
+            self.work.write_state(self.state)
+        self.emit("evaluate", step, scores=scores)
+
+    def _answer_cases(self, model: Any) -> dict[str, list[float]]:
         settings = GenerationSettings(
             self.config.eval_batch, self.config.eval_new_tokens, self.config.dtype == "bfloat16"
         )
         prompts = [case.prompt_ids for case in self.cases]
         answers = generate_answers(model, self.tokenizer, prompts, settings)
-        scores = score_answers(self.cases, answers)
-        epoch = sum(step >= end for end in self.plan.epoch_ends)
-        self.state.dev.append({"step": step, "epoch": epoch, "scores": scores})
-        best = self.state.best()
-        if best is not None and best["step"] == step:
-            tensors, lora_config = lora_state(model, self.inputs.base_digest)
-            try:
-                adapters.write_adapter(
-                    self.work.best_folder(step), tensors, lora_config, self._manifest_start()
-                )
-            except AdapterError as error:
-                raise TrainingFailedError(f"at step {step}: {error}{_ADVICE}") from error
-        self.work.write_state(self.state)
-        self.emit("evaluate", step, scores=scores)
+        return score_cases(self.cases, answers)
 
     def after_log(self, step: int, logs: dict[str, Any]) -> None:
         """Report the loss; give up when it is not finite."""
@@ -235,7 +272,7 @@ class _Run:
             self.interrupted = True
             control.should_save = control.should_training_stop = True
             return
-        over = config.max_seconds is not None and self.clock.seconds() >= config.max_seconds
+        over = config.max_seconds is not None and self._seconds() >= config.max_seconds
         if self.cases and (over or self._evaluates_at(step)):
             self.evaluate(model, step)
             control.should_save = not last
@@ -246,11 +283,19 @@ class _Run:
         if over and not last:
             self.stopped_by = f"max_seconds={config.max_seconds:g}"
             control.should_training_stop = True
-        if time.monotonic() - self.saved_at >= config.checkpoint_seconds and not last:
+        due = time.monotonic() - self.saved_at >= config.checkpoint_seconds
+        if ranks.from_first(lambda: due) and not last:
             control.should_save = True
+
+    def _seconds(self) -> float:
+        return ranks.from_first(self.clock.seconds)
 
     def after_save(self, step: int) -> None:
         """Make a written checkpoint the one to resume from."""
+        ranks.barrier()
+        if not ranks.is_first():
+            self.saved_at = time.monotonic()
+            return
         self.state.seconds[str(step)] = self.clock.seconds()
         self.work.write_state(self.state)
         self.work.mark_complete(step)
@@ -274,28 +319,25 @@ class _Run:
         import torch
         from transformers import set_seed
 
-        from tuning.completion_trainer import completion_trainer
+        from tuning.completion_trainer import TrainerHooks, completion_trainer
 
         config = self.config
         torch.manual_seed(config.seed)
         set_seed(config.seed)
-        model = attach_lora(
-            load_model(config.base, dtype=config.dtype),
-            r=config.r,
-            alpha=config.alpha,
-            dropout=config.dropout,
-            target_modules=config.target_modules,
-        )
+        model = load_trainable(config)
         if config.start_from:
-            continue_from(model, config.start_from)
+            start_from(model, config.method, config.start_from)
         return completion_trainer(
             model,
             self.tokenizer,
             self.plan,
             config,
-            folder=self.work.checkpoints,
-            callback=_callback(self),
-            spent=lambda: self.clock.seconds() / (config.max_seconds or math.inf),
+            TrainerHooks(
+                self.work.checkpoints,
+                trainer_callback(self),
+                lambda: self._seconds() / (config.max_seconds or math.inf),
+                self.preference,
+            ),
         )
 
     def _manifest_start(self) -> AdapterManifest:
@@ -306,6 +348,8 @@ class _Run:
             rank=self.config.r,
             alpha=self.config.alpha,
             parameters=0,
+            method=self.config.method,
+            objective=self.config.objective,
         )
 
     def _finish(self, trainer: Any) -> AdapterManifest:
@@ -314,15 +358,15 @@ class _Run:
         if best is not None and self.work.best_folder(best["step"]).is_dir():
             folder = self.work.best_folder(best["step"])
             tensors = adapters.read_tensors(folder)
-            lora_config = adapters.read_lora_config(folder)
+            adapter_config = adapters.read_config(folder)
         else:
-            tensors, lora_config = lora_state(trainer.model, self.inputs.base_digest)
+            tensors, adapter_config = adapter_state(trainer.model, self.inputs.base_digest)
         manifest = replace(
             self._manifest_start(),
             snapshot_id=self.inputs.snapshot_id,
             start_from=self.inputs.start_digest,
             config=config.identity(),
-            curve=_curve(trainer.state.log_history),
+            curve=loss_curve(trainer.state.log_history),
             dev=self.state.dev,
             best_step=best["step"] if best else None,
             steps=step,
@@ -335,46 +379,20 @@ class _Run:
             peak_memory_bytes=peak_memory_bytes(),
             hardware=describe_hardware(),
             versions=code_versions(),
+            estimate=self._estimate_beside_actual(),
         )
         self.emit("save", step)
-        written = adapters.write_adapter(config.output, tensors, lora_config, manifest)
-        adapters.verify(config.output, base_folder=config.base)
+        if ranks.is_first():
+            adapters.write_adapter(config.output, tensors, adapter_config, manifest)
+        ranks.barrier()
+        written = adapters.verify(config.output, base_folder=config.base)
         self.emit("done", step, scores=best["scores"] if best else {})
         return written
 
-
-def _callback(run: _Run) -> Any:
-    from transformers import TrainerCallback
-
-    class Watch(TrainerCallback):  # type: ignore[misc]
-        """Passes the trainer's events to the run."""
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            run.after_log(state.global_step, logs or {})
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-            run.after_step(state.global_step, kwargs["model"], control)
-            return control
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.is_world_process_zero:
-                run.after_save(state.global_step)
-
-    return Watch()
-
-
-def _curve(history: list[dict[str, Any]]) -> list[dict[str, float]]:
-    return [
-        {"step": entry["step"], "loss": entry["loss"], "learning_rate": entry["learning_rate"]}
-        for entry in history
-        if "loss" in entry
-    ]
-
-
-def _world_size() -> int:
-    import os
-
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    def _estimate_beside_actual(self) -> dict[str, Any]:
+        if not self.state.estimate:
+            return {}
+        return {**self.state.estimate, "actual_seconds": round(self.clock.seconds(), 1)}
 
 
 def _now() -> str:

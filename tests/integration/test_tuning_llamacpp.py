@@ -55,7 +55,7 @@ def adapter(base, tokenizer, tmp_path_factory):
     from tuning.base_model import load_model
     from tuning.builder import DrawConfig, build_rows
     from tuning.completion_trainer import PlannedBatchCollator, completion_loss
-    from tuning.lora import attach_lora, lora_state
+    from tuning.lora import adapter_state, attach_lora
     from tuning.reader.generator import reader_rows
 
     torch.manual_seed(0)
@@ -71,12 +71,12 @@ def adapter(base, tokenizer, tmp_path_factory):
     for step in range(6):
         chosen = [2 * step, 2 * step + 1]
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss, _ = completion_loss(model, collate([{"rows": chosen}]))
+            loss = completion_loss(model, collate([{"rows": chosen}]))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     folder = tmp_path_factory.mktemp("adapter") / "a"
-    tensors, config = lora_state(model, base.digest)
+    tensors, config = adapter_state(model, base.digest)
     write_adapter(folder, tensors, config, AdapterManifest("", base.digest, "t" * 64, 0, 0, 0))
     return folder
 

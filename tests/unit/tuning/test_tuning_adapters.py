@@ -6,10 +6,11 @@ import torch
 from safetensors.torch import save_file
 
 from tuning import adapters
-from tuning.adapters import AdapterManifest, compress_rank, verify, write_adapter
+from tuning.adapters import AdapterManifest, verify, write_adapter
 from tuning.base_model import load_model
+from tuning.compression import compress_rank
 from tuning.errors import AdapterError
-from tuning.lora import attach_lora, load_adapted, lora_state
+from tuning.lora import adapter_state, attach_lora, load_adapted
 
 BASE = "b" * 64
 
@@ -22,7 +23,7 @@ def made(tiny_base, tmp_path_factory):
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.1)
-    tensors, config = lora_state(model, BASE)
+    tensors, config = adapter_state(model, BASE)
     folder = tmp_path_factory.mktemp("adapter") / "a"
     manifest = AdapterManifest("", BASE, "t" * 64, 0, 0, 0)
     write_adapter(folder, tensors, config, manifest)
@@ -118,8 +119,15 @@ def test_a_half_missing_module_is_found(adapter):
 
 def test_an_unsupported_option_is_refused(adapter):
     config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, "rank_pattern": {"q": 3}}))
+    with pytest.raises(AdapterError, match="uses rank_pattern"):
+        verify(adapter)
+
+
+def test_dora_without_its_lengths_is_refused(adapter):
+    config = json.loads((adapter / "adapter_config.json").read_text())
     (adapter / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
-    with pytest.raises(AdapterError, match="uses use_dora"):
+    with pytest.raises(AdapterError, match="14 modules and 0 column lengths"):
         verify(adapter)
 
 
