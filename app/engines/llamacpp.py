@@ -1,16 +1,17 @@
 """llama.cpp in-process through xllamacpp: continuous batching, a LoRA adapter per request.
 
 llama.cpp takes its adapters when a server object is made. A new adapter therefore gets a new
-server object beside the old one; requests under way finish on the old one, which is then freed.
+server object beside the old one, which shares the file-mapped weights with it; requests under way
+finish on the old one, which is then freed.
 """
 
 from __future__ import annotations
 
 import os
-import queue
 import secrets
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +19,15 @@ from typing import Any
 
 import structlog
 
+from app.engines.adapter_files import check_adapter_file
+from app.engines.prefixes import Held, boundary, priming
+from app.engines.slots import SlotScheduler
+from app.engines.streams import Cancellation, Cancelled, Emit, PieceStream
 from app.engines.types import AdapterRef, EngineError, Generation, GenerationRequest
-from app.errors import AppError, BadInput, ModelMissing
+from app.errors import BadInput, ModelMissing
 
 log = structlog.get_logger(__name__)
 
-_STALL_S = 300.0
 _CLOSE_S = 10.0
 
 
@@ -36,12 +40,20 @@ class _Resident:
         self.slot_of = {adapter.digest: index for index, adapter in enumerate(adapters)}
         self.users = 0
         self.retired = False
+        self.held: dict[int, Held] = {}
+
+    def let_go(self) -> Any:
+        """The server, once nobody uses it any more; it is freed outside of the engine's lock."""
+        if not self.retired or self.users:
+            return None
+        server, self.server = self.server, None
+        return server
 
 
 class LlamaCppEngine:
     """One base GGUF file, any number of adapters up to `max_adapters` (least recent dropped)."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - settings, each with a default and given by name
         self,
         model: Path,
         *,
@@ -50,7 +62,26 @@ class LlamaCppEngine:
         slots: int = 4,
         context_tokens: int = 2048,
         max_adapters: int = 16,
+        patience_s: float = 1.0,
+        turn_end: int | None = None,
     ) -> None:
+        """Load the base model.
+
+        Args:
+            model: the GGUF file.
+            base_sha256: identity of the base model, for `identity`.
+            threads: for prefill and decoding; 0 takes every core.
+            slots: requests generated at the same time; more wait.
+            context_tokens: window of one slot.
+            max_adapters: adapters held in memory; the least recently used one goes first.
+            patience_s: how long requests of one adapter go before those of others, see
+                `SlotScheduler`.
+            turn_end: token id that ends a turn; with it the evaluated first turn of a prompt is
+                reused, see `prefixes`.
+
+        Raises:
+            ModelMissing: If the file is not there.
+        """
         if not model.is_file():
             raise ModelMissing(f"base model {model} is not here: run `tandem models pull`")
         self._model = model
@@ -59,6 +90,9 @@ class LlamaCppEngine:
         self._slots = slots
         self._context_tokens = context_tokens
         self._max_adapters = max_adapters
+        self._turn_end = turn_end
+        self._scheduler = SlotScheduler(slots, patience_s=patience_s)
+        self._recent: OrderedDict[str, AdapterRef] = OrderedDict()
         self._lock = threading.Lock()
         self._build_lock = threading.Lock()
         self._closed = False
@@ -90,50 +124,59 @@ class LlamaCppEngine:
         with self._build_lock:
             with self._lock:
                 current = self._current
+                keep = list(self._recent.values())[-(self._max_adapters - 1) :]
             if adapter.digest in current.slot_of:
                 return
-            _check_adapter_file(adapter)
-            room = self._max_adapters - 1
-            keep = current.adapters[-room:] if room else ()
-            fresh = self._build((*keep, adapter))
-            with self._lock:
-                self._current = fresh
-                current.retired = True
-                if current.users == 0:
-                    current.server = None
+            check_adapter_file(adapter)
+            fresh = self._replace((*(keep if self._max_adapters > 1 else ()), adapter))
             log.info("adapter_resident", digest=adapter.digest[:12], resident=len(fresh.adapters))
+
+    def drop_adapter(self, digest: str) -> None:
+        """Free an adapter's memory without interrupting requests under way."""
+        with self._build_lock:
+            with self._lock:
+                kept = tuple(a for a in self._current.adapters if a.digest != digest)
+                if len(kept) == len(self._current.adapters):
+                    return
+            self._replace(kept)
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Digests of the resident adapters."""
+        return tuple(self._current.slot_of)
+
+    @property
+    def load(self) -> dict[str, int]:
+        """Requests that generate and requests that wait for a slot."""
+        return {"running": self._scheduler.running, "waiting": self._scheduler.waiting}
 
     def generate(self, request: GenerationRequest) -> Generation:
         """The whole text at once."""
-        with self._use(request.adapter) as resident:
-            body = self._body(request, resident)
+        with self._slot(request, Cancellation()) as slot, self._use(request.adapter) as resident:
+            body, held = self._ready(request, resident, slot)
             reply = resident.server.handle_completions(body)
             _raise_on_error(reply)
+            resident.held[slot] = held
             return _generation(reply, reply["choices"][0]["text"])
 
     def stream(self, request: GenerationRequest) -> Iterator[str | Generation]:
         """Pieces of text as they come, then the whole `Generation`.
 
-        Closing the iterator early lets the answer run to its end unheard: it holds its slot for at
-        most `max_tokens` more. With cancelling inside llama.cpp (a callback that returns True)
-        later requests were seen to wait without end on a loaded machine (docs/LOG.md, Threads).
+        `close()`, from any thread, gives a waiting request's place up at once and ends a generating
+        one at its next token.
         """
-        events: queue.SimpleQueue[dict[str, Any] | BaseException] = queue.SimpleQueue()
 
-        def on_event(event: dict[str, Any]) -> bool:
-            events.put(event)
-            return False
+        def work(emit: Emit, cancellation: Cancellation) -> Generation:
+            with (
+                self._slot(request, cancellation) as slot,
+                self._use(request.adapter) as resident,
+            ):
+                body, held = self._ready(request, resident, slot)
+                done = _stream(resident.server, body | {"stream": True}, emit, cancellation)
+                resident.held[slot] = held
+                return done
 
-        def work() -> None:
-            try:
-                with self._use(request.adapter) as resident:
-                    body = self._body(request, resident) | {"stream": True}
-                    resident.server.handle_completions(body, on_event)
-            except (RuntimeError, ValueError, AppError) as error:
-                events.put(error)
-
-        threading.Thread(target=work, name="llamacpp-stream", daemon=True).start()
-        yield from _drain(events)
+        return PieceStream(work, "llamacpp-stream")
 
     def close(self) -> None:
         """Refuse later requests, let those under way end (10 s at most), free the model."""
@@ -144,8 +187,26 @@ class LlamaCppEngine:
         while self._current.users and time.monotonic() < deadline:
             time.sleep(0.05)
         with self._lock:
-            if self._current.users == 0:
-                self._current.server = None
+            unused = self._current.let_go()
+        del unused
+
+    @contextmanager
+    def _slot(self, request: GenerationRequest, cancellation: Cancellation) -> Iterator[int]:
+        self._room(request)
+        if request.adapter is not None:
+            # Before queueing: a slot must not stand idle while an adapter is read.
+            self.load_adapter(request.adapter)
+        start = tuple(request.prompt_ids[: boundary(request.prompt_ids, self._turn_end)])
+        digest = request.adapter.digest if request.adapter else None
+        ticket = self._scheduler.enter(digest, likes=(digest, start))
+        try:
+            cancellation.on_set(ticket.grant)
+            ticket.wait()
+            if cancellation.is_set():
+                raise Cancelled
+            yield ticket.slot
+        finally:
+            self._scheduler.leave(ticket)
 
     @contextmanager
     def _use(self, adapter: AdapterRef | None) -> Iterator[_Resident]:
@@ -155,8 +216,8 @@ class LlamaCppEngine:
         finally:
             with self._lock:
                 resident.users -= 1
-                if resident.retired and resident.users == 0:
-                    resident.server = None
+                unused = resident.let_go()
+            del unused
 
     def _hold(self, adapter: AdapterRef | None) -> _Resident:
         """The present server object, counted as in use, with the adapter among its own."""
@@ -169,26 +230,49 @@ class LlamaCppEngine:
                 resident = self._current
                 # Another request's adapter may have pushed this one out in between.
                 if adapter is None or adapter.digest in resident.slot_of:
+                    if adapter is not None:
+                        self._recent.move_to_end(adapter.digest)
                     resident.users += 1
                     return resident
 
-    def _body(self, request: GenerationRequest, resident: _Resident) -> dict[str, Any]:
+    def _room(self, request: GenerationRequest) -> int:
         room = self._context_tokens - len(request.prompt_ids)
         if room < 1:
             raise BadInput(
                 f"the prompt has {len(request.prompt_ids)} tokens, the model reads at most "
                 f"{self._context_tokens}: shorten the question or its history"
             )
+        return min(request.max_tokens, room)
+
+    def _ready(
+        self, request: GenerationRequest, resident: _Resident, slot: int
+    ) -> tuple[dict[str, Any], Held]:
+        """The body of a request after its slot was primed, and what the slot holds after it."""
+        body = self._body(request, resident) | {"id_slot": slot}
+        at = boundary(request.prompt_ids, self._turn_end)
+        adapter = request.adapter.digest if request.adapter else None
+        # Forgotten first: a request that fails or is cancelled leaves the slot in no known state.
+        held = resident.held.pop(slot, None)
+        if at:
+            first = priming(request.prompt_ids, at, adapter, held)
+            if first is not None:
+                reply = resident.server.handle_completions(
+                    body | {"prompt": first.ids, "n_predict": 0, "cache_prompt": first.keep}
+                )
+                _raise_on_error(reply)
+            body["cache_prompt"] = True
+        return body, Held(adapter, at, tuple(request.prompt_ids))
+
+    def _body(self, request: GenerationRequest, resident: _Resident) -> dict[str, Any]:
         chosen = None if request.adapter is None else resident.slot_of[request.adapter.digest]
-        return {
+        constraint = {} if request.json_schema is None else {"json_schema": request.json_schema}
+        return constraint | {
             "prompt": request.prompt_ids,
-            "n_predict": min(request.max_tokens, room),
+            "n_predict": self._room(request),
             "temperature": request.temperature,
             "top_p": request.top_p,
             "seed": request.seed,
             "stop": list(request.stop),
-            # A prefix reused from an earlier request changes the batches and so the last bits of
-            # the logits: one prompt then gave three different greedy answers.
             "cache_prompt": False,
             # Without the whole list llama.cpp applies every loaded adapter at its default scale.
             "lora": [
@@ -196,6 +280,20 @@ class LlamaCppEngine:
                 for index in range(len(resident.adapters))
             ],
         }
+
+    def _replace(self, adapters: tuple[AdapterRef, ...]) -> _Resident:
+        """Serve with these adapters from now on; the old server ends with its last request."""
+        fresh = self._build(adapters)
+        with self._lock:
+            old, self._current = self._current, fresh
+            recency = [digest for digest in self._recent if digest in fresh.slot_of]
+            recency += [digest for digest in fresh.slot_of if digest not in recency]
+            named = {adapter.digest: adapter for adapter in adapters}
+            self._recent = OrderedDict((digest, named[digest]) for digest in recency)
+            old.retired = True
+            unused = old.let_go()
+        del unused
+        return fresh
 
     def _build(self, adapters: tuple[AdapterRef, ...]) -> _Resident:
         import xllamacpp
@@ -226,54 +324,53 @@ class LlamaCppEngine:
             loras.append(info)
         params.lora_adapters = loras
         try:
-            return _Resident(xllamacpp.Server(params), adapters)
+            server = xllamacpp.Server(params)
+            _answer_once(server, len(adapters) - 1)
         except RuntimeError as error:
             what = f"adapter {adapters[-1].digest[:12]}" if adapters else self._model.name
             raise EngineError(f"llama.cpp could not load {what}: {error}") from error
+        return _Resident(server, adapters)
 
 
-def _check_adapter_file(adapter: AdapterRef) -> None:
-    """Refuse a missing, foreign or cut file by name, before the base is loaded a second time.
+def _answer_once(server: Any, adapter: int) -> None:
+    """Let a new server compute one token, with its newest adapter, before it takes over.
 
-    Whether a whole file fits the base was tried by the probe process when it was admitted.
+    It also makes sure that the server's loop has begun: one that is freed before that is waited
+    for without end (its loop starts after it was told to stop).
     """
-    from gguf import GGUFReader
-
-    if not adapter.gguf.is_file():
-        raise EngineError(f"adapter file {adapter.gguf.name} is missing")
-    try:
-        kind = GGUFReader(adapter.gguf).get_field("general.type")
-    except (ValueError, IndexError, KeyError, OSError) as error:
-        raise EngineError(f"adapter file {adapter.gguf.name} is damaged: {error}") from error
-    if kind is None or kind.contents() != "adapter":
-        raise EngineError(f"{adapter.gguf.name} is no adapter file")
+    lora = [{"id": adapter, "scale": 1.0}] if adapter >= 0 else []
+    _raise_on_error(server.handle_completions({"prompt": [0, 0], "n_predict": 1, "lora": lora}))
 
 
-def _drain(
-    events: queue.SimpleQueue[dict[str, Any] | BaseException],
-) -> Iterator[str | Generation]:
+def _stream(
+    server: Any, body: dict[str, Any], emit: Emit, cancellation: Cancellation
+) -> Generation:
     pieces: list[str] = []
-    while True:
-        try:
-            event = events.get(timeout=_STALL_S)
-        except queue.Empty as error:
-            raise EngineError(f"no token for {_STALL_S:.0f} s") from error
-        if isinstance(event, AppError):
-            raise event
-        if isinstance(event, BaseException):
-            raise EngineError(f"generation failed: {event}") from event
-        _raise_on_error(event)
+    last: dict[str, Any] = {}
+
+    def on_event(event: dict[str, Any]) -> bool:
+        """True ends the generation in llama.cpp."""
+        last.clear()
+        last.update(event)
+        if cancellation.is_set() or "error" in event:
+            return True
         piece = event["choices"][0]["text"]
         if piece:
             pieces.append(piece)
-            yield piece
-        if event["choices"][0]["finish_reason"]:
-            yield _generation(event, "".join(pieces))
-            return
+            emit(piece)
+        return False
+
+    server.handle_completions(body, on_event)
+    if cancellation.is_set():
+        raise Cancelled
+    _raise_on_error(last)
+    return _generation(last, "".join(pieces))
 
 
 def _raise_on_error(reply: dict[str, Any]) -> None:
     error = reply.get("error")
+    if error and error.get("code") == 400:
+        raise BadInput(f"llama.cpp refuses the request: {error.get('message', error)}")
     if error:
         raise EngineError(f"generation failed: {error.get('message', error)}")
 

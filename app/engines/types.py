@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +28,21 @@ class AdapterRef:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """Prompt token ids and decoding. `temperature` 0 is greedy; `seed` counts only above 0."""
+    """Prompt token ids and decoding.
+
+    Attributes:
+        prompt_ids: The rendered prompt; every engine gets the same ids.
+        max_tokens: Most tokens to generate.
+        adapter: None for the bare base model.
+        temperature: 0 is greedy.
+        top_p: Nucleus of sampling, above 0 to 1.
+        seed: Counts only with a temperature above 0.
+        stop: Texts that end the answer; they are not part of it.
+        json_schema: JSON schema the text must follow, or None.
+        messages: The chat turns the ids were rendered from, for servers that take no ids.
+        cache_salt: Requests with another salt share no cached prompt on a shared server (one per
+            workspace).
+    """
 
     prompt_ids: list[int]
     max_tokens: int
@@ -37,6 +51,9 @@ class GenerationRequest:
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    json_schema: Mapping[str, Any] | None = None
+    messages: tuple[Mapping[str, str], ...] = ()
+    cache_salt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +83,10 @@ class Engine(Protocol):
         ...
 
     def stream(self, request: GenerationRequest) -> Iterator[str | Generation]:
-        """Pieces of text as they come, then one `Generation`; may be closed early."""
+        """Pieces of text as they come, then one `Generation`.
+
+        The iterator has a `close()` that any thread may call at any moment; it frees the slot.
+        """
         ...
 
     def generate(self, request: GenerationRequest) -> Generation:
@@ -75,6 +95,10 @@ class Engine(Protocol):
 
     def load_adapter(self, adapter: AdapterRef) -> None:
         """Make an adapter resident; does nothing when it is."""
+        ...
+
+    def drop_adapter(self, digest: str) -> None:
+        """Let go of an adapter; does nothing when it is not resident."""
         ...
 
     def close(self) -> None:

@@ -18,8 +18,10 @@ from app.errors import BadInput
 from app.models.service import BaseModel
 from tuning.adapters import verify
 from tuning.gguf_export import export_gguf
+from tuning.methods import LLAMACPP, served_by
 
 _PROBE_SECONDS = 180
+_HEADERS_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,13 @@ def admit(
     Raises:
         BadInput: It does not load or does not answer; nothing is registered.
     """
-    manifest = verify(directory, base_digest=base.sha256, base_folder=base.hf)
+    check_size(directory, base)
+    # A Hugging Face id has no folder to compare shapes with; its probe compares them.
+    folder = base.hf if Path(base.hf).is_dir() else None
+    manifest = verify(directory, base_digest=base.sha256, base_folder=folder)
     gguf = root / "adapters" / "gguf" / f"{manifest.digest}.gguf"
-    if not gguf.is_file():
+    for_llamacpp = base.gguf is not None and served_by(manifest.method, LLAMACPP)
+    if for_llamacpp and not gguf.is_file():
         gguf.parent.mkdir(parents=True, exist_ok=True)
         export_gguf(directory, base.hf, gguf)
     with database.session() as session:
@@ -56,7 +62,7 @@ def admit(
         if found is not None:
             found.path, found.gguf_path = str(directory), str(gguf)
             return found
-    smoke = probe(base, gguf) if base.gguf else {"skipped": "no llama.cpp file of this base model"}
+    smoke = probe(base, gguf if for_llamacpp else directory)
     record = asdict(manifest) | {"smoke": smoke}
     with database.session() as session:
         adapter = Adapter(
@@ -76,9 +82,34 @@ def admit(
     return adapter
 
 
-def probe(base: BaseModel, gguf: Path) -> dict[str, Any]:
-    """Load base and adapter in a fresh process and answer the smoke prompts there."""
-    command = [sys.executable, "-m", "app.engines.probe", str(base.gguf), str(gguf), base.hf]
+def check_size(directory: Path, base: BaseModel) -> None:
+    """Refuse an adapter larger than its base, before any of it is read.
+
+    Raises:
+        BadInput: With both sizes.
+    """
+    if not Path(base.hf).is_dir():
+        return
+    whole = sum(file.stat().st_size for file in Path(base.hf).glob("*.safetensors"))
+    tensors = sum(file.stat().st_size for file in directory.glob("*.safetensors"))
+    # A fully tuned model kept in float32 is twice its bfloat16 base.
+    if tensors > 2 * whole + _HEADERS_BYTES:
+        raise BadInput(
+            f"the adapter is refused: its tensors take {tensors >> 20} MiB, the base model's "
+            f"{whole >> 20} MiB"
+        )
+
+
+def probe(base: BaseModel, adapter: Path) -> dict[str, Any]:
+    """Load base and adapter in a fresh process and answer the smoke prompts there.
+
+    A GGUF file is probed by llama.cpp, a directory by transformers.
+
+    Raises:
+        BadInput: With the probe's reason.
+    """
+    model = base.hf if adapter.is_dir() else str(base.gguf)
+    command = [sys.executable, "-m", "app.engines.probe", model, str(adapter), base.hf]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
@@ -102,6 +133,8 @@ def list_all(session: Session, workspace_id: str) -> list[dict[str, Any]]:
             "name": adapter.name,
             "digest": adapter.digest,
             "shipped": adapter.workspace_id is None,
+            "stage": None if adapter.workspace_id is None else adapter.stage,
+            "method": adapter.manifest.get("method", "lora"),
             "rank": adapter.manifest.get("rank"),
             "dataset": adapter.dataset_id,
             "parent": adapter.parent_digest,
