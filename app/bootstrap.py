@@ -10,24 +10,34 @@ import fcntl
 import json
 import os
 import threading
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 import sqlalchemy as sa
 
-from app.answers.chain import AnswerChain
+from app.admission.callers import Callers
+from app.admission.gate import Gate
+from app.admission.quotas import MemoryQuotas, QuotaStore
+from app.admission.redis_quotas import RedisQuotas
+from app.admission.service import Admission
+from app.answers.cache import AnswerCache
+from app.answers.chain import AnswerChain, Bounds, Ports
+from app.answers.generating import Generator
+from app.answers.running import AnswerRunner
 from app.answers.service import AnswerService, describe_versions
 from app.answers.types import AnswerRequest, Plan
 from app.config import Settings
 from app.db.base import now
 from app.db.migrations import upgrade
 from app.db.session import Database
-from app.engines.llamacpp import LlamaCppEngine
+from app.engines.choice import OWN_ENGINES, make_engine
 from app.engines.types import Engine
 from app.errors import Conflict
 from app.evaluations.jobs import EvaluationJob
 from app.jobs.runner import JobContext, JobRunner
+from app.knowledge import repository as knowledge_rows
 from app.knowledge import service as knowledge_service
 from app.knowledge.indexes import KnowledgeIndex, KnowledgeIndexes, Load
 from app.knowledge.ingest import Ingestion
@@ -36,6 +46,7 @@ from app.knowledge.schedule import Ticker, activate_due
 from app.knowledge.sources import AddressRules, WebRules
 from app.knowledge.verify import mark_clean, mend_after_crash
 from app.knowledge.view import View
+from app.metrics import Gauge, Metrics
 from app.models.service import BaseModel, ModelStore
 from app.tuning_runs import reader as shipped_reader
 from app.tuning_runs.jobs import TuningJob
@@ -129,6 +140,10 @@ class Container:
         self._load_index = load_index or self._real_index
         self.database = Database(settings.sql_url)
         self.models = ModelStore(settings)
+        self.metrics = Metrics()
+        self.callers = Callers(self.database, lambda: self.operator_proof)
+        self.admission = self._admission()
+        self.runner = AnswerRunner(settings.answers_at_once)
         self.jobs = JobRunner(
             self.database,
             settings.jobs_sql_url,
@@ -141,6 +156,19 @@ class Container:
         )
         self._lock = threading.RLock()
         self.ticker = Ticker(self.database, lambda: self.knowledge, self.jobs.submit)
+
+    def _admission(self) -> Admission:
+        settings = self.settings
+        gate = Gate(settings.answers_at_once, settings.answers_waiting, settings.patience_s)
+        about = "Requests being answered."
+        self.metrics.gauges += [
+            Gauge("tandem_requests_inside", about, lambda: gate.inside),
+            Gauge("tandem_requests_waiting", "Requests in the queue.", lambda: gate.waiting),
+        ]
+        quotas: QuotaStore = MemoryQuotas()
+        if settings.redis_url is not None:
+            quotas = RedisQuotas(settings.redis_url, lease_s=2 * settings.answer_timeout_s)
+        return Admission(self.database, quotas, gate)
 
     def prepare(self) -> None:
         """Bring the database up to date and make the default workspace."""
@@ -232,31 +260,14 @@ class Container:
 
     @cached_property
     def _engine(self) -> Engine:
-        if self.base.gguf is None:
-            import torch
-
-            from app.engines.transformers import TransformersEngine
-
-            torch.set_num_threads(os.cpu_count() or 1)  # here torch itself generates
-            return TransformersEngine(
-                self.base.hf,
-                base_sha256=self.base.sha256,
-                context_tokens=self.settings.context_tokens,
-            )
-        return LlamaCppEngine(
-            self.base.gguf,
-            base_sha256=self.base.sha256,
-            threads=self.settings.threads,
-            slots=self.settings.slots,
-            context_tokens=self.settings.context_tokens,
-            max_adapters=self.settings.max_resident_adapters,
-        )
+        return make_engine(self.settings, self.base)
 
     @cached_property
     def _answers(self) -> AnswerService:
         reader = self.admit_reader()
         tokenizer = self.tokenizer
 
+        @lru_cache(maxsize=4096)  # the same passages are found again and again
         def count_tokens(text: str) -> int:
             return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
@@ -276,20 +287,46 @@ class Container:
             )
             return knowledge_service.search(self.database, self.knowledge, question)
 
+        def embed(request: AnswerRequest, plan: Plan) -> list[float] | None:
+            with self.database.reading() as session:
+                bases = knowledge_rows.knowledge_bases(
+                    session, request.workspace_id, plan.knowledge_base_ids
+                )
+            if not bases:
+                return None
+            vector = self.knowledge.of(bases[0]).embedder.embed_query(request.question)
+            return [float(value) for value in vector]
+
+        def still_visible(request: AnswerRequest, versions: Sequence[str]) -> bool:
+            view = View(request.groups, request.as_of, request.without_documents, request.where)
+            with self.database.reading() as session:
+                visible = knowledge_rows.visible_versions(
+                    session, request.workspace_id, versions, view
+                )
+            return visible == set(versions)
+
         chain = AnswerChain(
-            engine=self.engine,
+            generator=Generator(self.engine, self.settings.answers_at_once),
             tokenizer=tokenizer,
-            search=search,
-            describe_versions=lambda ids: describe_versions(self.database, ids),
+            ports=Ports(
+                search=search,
+                describe_versions=lambda ids: describe_versions(self.database, ids),
+                embed=embed,
+                still_visible=still_visible,
+            ),
             count_tokens=count_tokens,
-            context_budget_tokens=self.settings.context_budget_tokens,
-            max_answer_tokens=self.settings.max_answer_tokens,
+            bounds=Bounds(
+                self.settings.context_budget_tokens,
+                self.settings.max_answer_tokens,
+                self.settings.answer_timeout_s,
+            ),
+            cache=AnswerCache(self.database, self.metrics.count_cache),
         )
         return AnswerService(self.database, chain, reader)
 
     def admit_reader(self) -> str | None:
         """Digest of the shipped reader, now ready to serve; None where it does not fit."""
-        if isinstance(self.engine, LlamaCppEngine):
+        if isinstance(self.engine, OWN_ENGINES):
             return shipped_reader.ensure(self.database, self.base, self.settings.root)
         return None
 
@@ -316,6 +353,9 @@ class Container:
     def close(self) -> None:
         """Stop jobs, flush the index, free the models."""
         self.ticker.stop()
+        self.runner.close()
+        if "_answers" in self.__dict__:
+            self._answers.chain.close()
         self.jobs.close()
         if "_knowledge" in self.__dict__:
             self._knowledge.close()

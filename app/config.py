@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -38,11 +39,41 @@ class Settings(BaseSettings):
     log_level: str = "warning"
     log_json: bool = False
 
+    engine: Literal["auto", "llamacpp", "transformers", "openai_compatible"] = Field(
+        "auto", description="what generates; auto: llama.cpp where the base model has a GGUF file"
+    )
+    engine_url: str | None = Field(None, description="OpenAI-compatible server, without the /v1")
+    engine_model: str | None = Field(
+        None, description="base model's name on that server; default: the first it lists"
+    )
+    engine_dialect: Literal["vllm", "llamacpp", "chat"] = Field(
+        "vllm", description="how that server is spoken to; chat: TGI, Ollama, hosted models"
+    )
+    engine_api_key: SecretStr | None = Field(None, description="key that server asks for")
+    engine_timeout_s: float = Field(
+        120, gt=0, description="seconds without a byte after which that server counts as gone"
+    )
+    adapter_patience_s: float = Field(
+        1.0, ge=0, description="how long one adapter's requests go before another's (llama.cpp)"
+    )
+
+    reuse_prefix: bool = Field(
+        True, description="keep the evaluated system text of a prompt for the next one (llama.cpp)"
+    )
+
     threads: int = Field(0, description="threads for generation; 0 = all cores")
     slots: int = Field(4, ge=1, le=64, description="requests generated at the same time")
     context_tokens: int = Field(2048, ge=512, description="context window per slot, in tokens")
     max_answer_tokens: int = Field(160, ge=8)
     max_resident_adapters: int = Field(16, ge=1)
+
+    answers_at_once: int = Field(64, ge=1, description="requests answered side by side")
+    answers_waiting: int = Field(256, ge=0, description="requests that may wait for a place")
+    patience_s: float = Field(30.0, gt=0, description="most seconds a request waits for a place")
+    answer_timeout_s: float = Field(300.0, gt=0, description="most seconds for one generation")
+    heartbeat_s: float = Field(15.0, gt=0, description="silence of a stream before a comment")
+    max_request_bytes: int = Field(1024 * 1024, ge=1024, description="largest question accepted")
+    redis_url: str | None = Field(None, description="quotas of all processes; default: in-process")
 
     chunk_tokens: int = Field(150, ge=32, le=512)
     passages: int = Field(3, ge=1, le=12, description="passages put before the model")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
 from typing import Annotated
-from urllib.parse import unquote
 
 from fastapi import Depends, Header, Request
 
@@ -13,10 +11,8 @@ from app.errors import Unauthenticated
 from app.workspaces import service as workspaces
 from app.workspaces.policy import Principal
 
-OPERATOR_PREFIX = "operator."
 
-
-def get_container(request: Request) -> Container:
+async def get_container(request: Request) -> Container:
     """The process's container."""
     container: Container = request.app.state.container
     return container
@@ -25,25 +21,17 @@ def get_container(request: Request) -> Container:
 ContainerDep = Annotated[Container, Depends(get_container)]
 
 
-def get_principal(
-    container: ContainerDep,
+async def get_principal(
+    request: Request,
     authorization: Annotated[str, Header()] = "",
     x_tandem_workspace: Annotated[str, Header()] = workspaces.DEFAULT_WORKSPACE,
     x_tandem_as: Annotated[str, Header()] = "operator",
 ) -> Principal:
-    """Who asks: `Authorization: Bearer KEY`."""
-    scheme, _, presented = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not presented:
+    """Who asks: `Authorization: Bearer KEY`. Admission has identified them from these headers."""
+    caller: workspaces.Caller | None = request.scope.get("tandem.caller")
+    if caller is None:
         raise Unauthenticated("give an API key: `Authorization: Bearer KEY`")
-    with container.database.session() as session:
-        if presented.startswith(OPERATOR_PREFIX):
-            secret = presented.removeprefix(OPERATOR_PREFIX)
-            if not hmac.compare_digest(secret.encode(), container.operator_proof.encode()):
-                raise Unauthenticated("the operator secret is not this data directory's")
-            return workspaces.operator_principal(
-                session, unquote(x_tandem_workspace), unquote(x_tandem_as)
-            )
-        return workspaces.authenticate(session, presented)
+    return caller.principal
 
 
 PrincipalDep = Annotated[Principal, Depends(get_principal)]

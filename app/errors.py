@@ -9,8 +9,11 @@ AppError
 ├── TooLarge            413
 ├── UnsupportedInput    415
 ├── JobFailed           422  a job ended without its effect
+├── QuotaExceeded       429  more than the key or workspace may ask for now
 ├── DependencyDown      503  database, index or model not usable now
-│   └── ModelMissing    503  says which command gets it
+│   ├── ModelMissing    503  says which command gets it
+│   ├── Overloaded      503  more requests than the queue holds
+│   └── TooSlow         504  no answer in time
 └── StorageFull         507
 
 Library errors (RetrievalError, TuningError, EvalError, OSError ENOSPC) are mapped once, in
@@ -21,6 +24,7 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 from evals.errors import EvalError
 from retrieval.errors import EmptyDocument, RetrievalError, UnsupportedFormat
@@ -28,10 +32,14 @@ from tuning.errors import TuningError
 
 
 class AppError(Exception):
-    """Base of all expected failures; `status` is the HTTP status, `title` the problem's class."""
+    """Base of all expected failures; `status` is the HTTP status, `title` the problem's class.
+
+    `retry_after`: seconds after which the same request may succeed; None where that is unknown.
+    """
 
     status = 500
     title = "Internal error"
+    retry_after: int | None = None
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -94,11 +102,36 @@ class JobFailed(AppError):
     title = "Job failed"
 
 
+class QuotaExceeded(AppError):
+    """More than a key or workspace may ask for now."""
+
+    status = 429
+    title = "Quota exceeded"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
 class DependencyDown(AppError):
     """Database, index or model not usable now."""
 
     status = 503
     title = "Not available"
+    retry_after: int | None = 5
+
+
+class Overloaded(DependencyDown):
+    """More requests at once than the queue holds."""
+
+    title = "Overloaded"
+
+
+class TooSlow(DependencyDown):
+    """No answer in time."""
+
+    status = 504
+    title = "Too slow"
 
 
 class ModelMissing(DependencyDown):
@@ -112,6 +145,21 @@ class StorageFull(AppError):
 
     status = 507
     title = "Disk full"
+
+
+def problem(error: AppError) -> dict[str, Any]:
+    """RFC 9457 problem details; `error` repeats it in the shape OpenAI's clients show."""
+    return {
+        "type": "about:blank",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "error": {
+            "message": error.detail,
+            "type": type(error).__name__,
+            "code": str(error.status),
+        },
+    }
 
 
 def as_app_error(error: Exception) -> AppError | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
@@ -12,13 +11,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
+from app.admission.middleware import AdmissionMiddleware
+from app.answers.calibration_endpoints import router as calibrations
 from app.answers.endpoints import router as answers
 from app.answers.openai_endpoints import router as openai
 from app.bootstrap import Container
 from app.config import Settings
 from app.datasets.endpoints import router as datasets
 from app.decisions.endpoints import router as decisions
-from app.errors import AppError, as_app_error
+from app.errors import AppError, as_app_error, problem
 from app.evaluations.endpoints import router as evaluations
 from app.feedback.endpoints import router as feedback
 from app.jobs.endpoints import router as jobs
@@ -58,6 +59,7 @@ def create_app(container: Container | None = None) -> FastAPI:
         documents,
         syncs,
         use_cases,
+        calibrations,
         answers,
         feedback,
         datasets,
@@ -69,12 +71,27 @@ def create_app(container: Container | None = None) -> FastAPI:
         app.include_router(router, prefix="/api/v1")
     _add_health(app)
     _add_error_handlers(app)
+    app.add_middleware(
+        AdmissionMiddleware,
+        callers=owned.callers,
+        admission=owned.admission,
+        metrics=owned.metrics,
+        max_body_bytes=owned.settings.max_request_bytes,
+    )
     return app
 
 
 def _add_health(app: FastAPI) -> None:
+    @app.get("/metrics", tags=["operations"])
+    async def metrics(request: Request) -> PlainTextResponse:
+        """Counters for Prometheus."""
+        container: Container = request.app.state.container
+        return PlainTextResponse(
+            container.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
+
     @app.get("/health", tags=["operations"])
-    def health() -> dict[str, str]:
+    async def health() -> dict[str, str]:
         """The process answers."""
         return {"status": "ok"}
 
@@ -95,7 +112,8 @@ def _add_error_handlers(app: FastAPI) -> None:
         if expected is None:
             log.error("request_failed", path=request.url.path, exc_info=error)
             expected = AppError("an unexpected error; the log has it")
-        headers = {"Retry-After": "5"} if expected.status == 503 else None
+        wait = expected.retry_after
+        headers = None if wait is None else {"Retry-After": str(wait)}
         return JSONResponse(
             problem(expected),
             status_code=expected.status,
@@ -134,18 +152,3 @@ def _add_error_handlers(app: FastAPI) -> None:
         app.add_exception_handler(kind, handle)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, refused)
-
-
-def problem(error: AppError) -> dict[str, Any]:
-    """RFC 9457 problem details; `error` repeats it in the shape OpenAI's clients show."""
-    return {
-        "type": "about:blank",
-        "title": error.title,
-        "status": error.status,
-        "detail": error.detail,
-        "error": {
-            "message": error.detail,
-            "type": type(error).__name__,
-            "code": str(error.status),
-        },
-    }

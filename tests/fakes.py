@@ -157,6 +157,9 @@ class FakeEngine:
     def load_adapter(self, adapter: AdapterRef) -> None:
         self.resident.add(adapter.digest)
 
+    def drop_adapter(self, digest: str) -> None:
+        self.resident.discard(digest)
+
     def close(self) -> None:
         self.closed = True
 

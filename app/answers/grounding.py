@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+from app.answers.alignment import Aligned, align
+from app.answers.names import unsupported_names
 from evals.metrics.values import unsupported_values
 from retrieval.context import Passage
 from tuning.prompt import DEFAULT_ABSTAIN
@@ -18,17 +22,22 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A cited passage and the span of it that supports the answer, in document characters."""
+    """A cited passage and the span of it that supports the answer, in document characters.
+
+    `attached` is the span of the answer that the passage was attached to by alignment; None where
+    the model cited it itself.
+    """
 
     passage: Passage
     text: str
     start: int
     end: int
+    attached: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Grounding:
-    """`text` without markers that point nowhere; `grounded` is None where nothing was cited."""
+    """`text` without markers that point nowhere; `grounded` is None where nothing is cited."""
 
     text: str
     abstained: bool
@@ -38,7 +47,11 @@ class Grounding:
 
 
 def ground(text: str, question: str, passages: tuple[Passage, ...], abstain: str) -> Grounding:
-    """Parse citations and check every value of the answer against the passages it cites."""
+    """Parse citations; check every value and name of the answer against the passages it cites.
+
+    Where the model cited nothing, passages are attached to the sentences that they support; the
+    text stays as it was said.
+    """
     text = text.strip()
     if is_abstention(text, abstain):
         return Grounding(_MARKER.sub("", text), True, (), None, ())
@@ -46,12 +59,45 @@ def ground(text: str, question: str, passages: tuple[Passage, ...], abstain: str
     text = _without_unknown(text, known)
     numbers = list(dict.fromkeys(int(number) for number in _MARKER.findall(text)))
     plain = _MARKER.sub("", text)
-    quotes = tuple(_quote(known[number], plain, question) for number in numbers)
+    if numbers:
+        quotes = tuple(_quote(known[number], plain, question) for number in numbers)
+    else:
+        quotes = _attached(text, question, align(text, question, passages))
     if not quotes:
         return Grounding(text, False, (), None, ())
-    evidence = [quote.passage.text for quote in quotes]
-    unsupported = tuple(value.surface for value in unsupported_values(plain, evidence))
-    return Grounding(text, False, quotes, not unsupported, unsupported)
+    missing = _unsupported(plain, question, [quote.passage.text for quote in quotes])
+    return Grounding(text, False, quotes, not missing, missing)
+
+
+def ground_data(text: str, question: str, passages: tuple[Passage, ...]) -> Grounding:
+    """Check a JSON answer: its values must stand in a passage or in what was asked."""
+    said = "\n".join(_leaves(json.loads(text)))
+    missing = _unsupported(said, "", [question, *(passage.text for passage in passages)])
+    return Grounding(text.strip(), False, (), not missing, missing)
+
+
+def _leaves(data: Any) -> list[str]:
+    """What a JSON value says, without its keys; truth values hold nothing to look up."""
+    if isinstance(data, dict):
+        return [leaf for value in data.values() for leaf in _leaves(value)]
+    if isinstance(data, list):
+        return [leaf for value in data for leaf in _leaves(value)]
+    return [] if data is None or isinstance(data, bool) else [str(data)]
+
+
+def _unsupported(plain: str, question: str, evidence: list[str]) -> tuple[str, ...]:
+    values = [value.surface for value in unsupported_values(plain, evidence)]
+    names = unsupported_names(plain, [*evidence, question])
+    return tuple(dict.fromkeys([*values, *names]))
+
+
+def _attached(text: str, question: str, aligned: tuple[Aligned, ...]) -> tuple[Quote, ...]:
+    """One quote per passage, at the first sentence that it supports."""
+    first: dict[int, Quote] = {}
+    for item in aligned:
+        quote = _quote(item.passage, text[item.start : item.end], question)
+        first.setdefault(item.passage.number, replace(quote, attached=(item.start, item.end)))
+    return tuple(first.values())
 
 
 def is_abstention(text: str, abstain: str) -> bool:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from fastapi import APIRouter
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from app.admission.service import Ticket
 from app.answers.openai_schemas import ChatRequest, chunk, citation_annotations, completion, usage
 from app.answers.service import as_json
-from app.answers.types import AnswerResult
+from app.answers.types import AnswerRequest, AnswerResult, Progress
+from app.bootstrap import Container
 from app.db.base import new_id
 from app.dependencies import ContainerDep, PrincipalDep
 from app.errors import AppError, as_app_error
@@ -25,13 +28,16 @@ log = structlog.get_logger(__name__)
 router = APIRouter()
 
 _LIBRARY_ERRORS = (AppError, RetrievalError, TuningError, EvalError, OSError)
+_HEARTBEAT = ": waiting for the model\n\n"
+_GONE_S = 1.0
+_CLIENT_CLOSED = 499
 
 
 @router.get("/models")
 def models(container: ContainerDep, principal: PrincipalDep) -> dict[str, Any]:
     """The workspace's use cases."""
     principal.require("read")
-    with container.database.session() as session:
+    with container.database.reading() as session:
         found = use_cases.list_all(session, principal.workspace_id)
     data = [
         {
@@ -46,46 +52,116 @@ def models(container: ContainerDep, principal: PrincipalDep) -> dict[str, Any]:
 
 
 @router.post("/chat/completions", response_model=None)
-def chat_completions(
-    body: ChatRequest, container: ContainerDep, principal: PrincipalDep
-) -> JSONResponse | StreamingResponse:
+async def chat_completions(
+    body: ChatRequest, request: Request, container: ContainerDep, principal: PrincipalDep
+) -> Response:
     """Answer the last user message, with citations as annotations."""
     principal.require("ask")
-    request = body.to_answer_request(principal)
+    asked = body.to_answer_request(principal)
+    run = await _start(container, asked, body.stream, request.scope.get("tandem.ticket"))
     if not body.stream:
-        return JSONResponse(completion(container.answers.answer(request)))
+        result = await _finished(run, request)
+        if result is None:
+            return Response(status_code=_CLIENT_CLOSED)
+        return JSONResponse(completion(result))
     include_usage = body.stream_options is not None and body.stream_options.include_usage
-    events = container.answers.stream(request)
     return StreamingResponse(
-        _sse(events, body.model, include_usage),
+        _sse(run, body.model, include_usage),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store"},
     )
 
 
-def _sse(events: Iterator[str | AnswerResult], model: str, include_usage: bool) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """An answer under way."""
+
+    container: Container
+    events: AsyncIterator[str | AnswerResult | None]
+    progress: Progress
+    ticket: Ticket | None
+
+    def end(self, result: AnswerResult | None) -> None:
+        """Stop what still runs; charge what was used, also where nobody waited for the end."""
+        self.progress.cancelled.set()
+        tokens = self.progress.prompt_tokens + self.progress.pieces
+        if result is not None:
+            tokens = result.prompt_tokens + result.completion_tokens
+            tokens = 0 if result.cached_from else tokens
+            _count(self.container, result)
+        if self.ticket is not None:
+            self.ticket.tokens += tokens
+
+
+async def _start(
+    container: Container, asked: AnswerRequest, stream: bool, ticket: Ticket | None
+) -> _Run:
+    """Plan the answer (errors come at once) and let it run."""
+    progress = Progress()
+    beat_s = container.settings.heartbeat_s if stream else _GONE_S
+    events = await container.runner.call(
+        lambda: container.answers.stream(asked, pieces=stream, progress=progress)
+    )
+    return _Run(container, container.runner.read(events, beat_s), progress, ticket)
+
+
+async def _finished(run: _Run, request: Request) -> AnswerResult | None:
+    """The whole answer; None where the client hung up meanwhile."""
+    result = None
+    try:
+        async for event in run.events:
+            if isinstance(event, AnswerResult):
+                result = event
+            elif event is None and await request.is_disconnected():
+                return None
+    finally:
+        run.end(result)
+    return result
+
+
+async def _sse(run: _Run, model: str, include_usage: bool) -> AsyncIterator[str]:
     """OpenAI's stream; citations come with the last delta, an error as an event of its own."""
     stream_id = new_id()
+    result: AnswerResult | None = None
     yield _data(chunk(stream_id, model, {"role": "assistant", "content": ""}))
     try:
-        for event in events:
-            if isinstance(event, str):
+        async for event in run.events:
+            if event is None:
+                yield _HEARTBEAT
+            elif isinstance(event, AnswerResult):
+                result = event
+            else:
                 yield _data(chunk(stream_id, model, {"content": event}))
-                continue
-            last = {"annotations": citation_annotations(event)}
-            final = chunk(stream_id, model, last, event.finish_reason)
-            final["tandem"] = as_json(event) | {"text": event.text}
-            yield _data(final)
-            if include_usage:
-                counted = chunk(stream_id, model, {}) | {"choices": [], "usage": usage(event)}
-                yield _data(counted)
     except _LIBRARY_ERRORS as error:
         expected = as_app_error(error)
         message = expected.detail if expected else "an unexpected error; the log has it"
         log.warning("stream_failed", error=str(error))
-        yield _data({"error": {"message": message, "type": type(error).__name__}})
+        status = str(expected.status if expected else 500)
+        told = {"message": message, "type": type(error).__name__, "code": status}
+        yield _data({"error": told})
         return
+    finally:
+        run.end(result)
+    if result is None:
+        return
+    last = {"annotations": citation_annotations(result)}
+    final = chunk(stream_id, model, last, result.finish_reason)
+    final["tandem"] = as_json(result) | {"text": result.text}
+    yield _data(final)
+    if include_usage:
+        yield _data(chunk(stream_id, model, {}) | {"choices": [], "usage": usage(result)})
     yield "data: [DONE]\n\n"
+
+
+def _count(container: Container, result: AnswerResult) -> None:
+    metrics = container.metrics
+    metrics.answers.inc(arm=result.arm, made_by="cache" if result.cached_from else result.made_by)
+    metrics.seconds.observe(result.timings["total_s"])
+    if not result.cached_from:
+        metrics.tokens.inc(result.prompt_tokens, kind="prompt")
+        metrics.tokens.inc(result.completion_tokens, kind="answer")
+    if result.fallback is not None:
+        metrics.fallbacks.inc(used=result.fallback.used)
 
 
 def _data(event: dict[str, Any]) -> str:

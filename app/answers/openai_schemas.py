@@ -13,6 +13,7 @@ from app.answers.service import as_json
 from app.answers.types import AnswerRequest, AnswerResult, Citation
 from app.db.base import aware
 from app.errors import BadInput
+from app.use_cases.json_schema import check_schema
 from app.workspaces.policy import Principal
 from tuning.prompt import Message
 
@@ -65,6 +66,39 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+class NamedSchema(BaseModel):
+    """OpenAI's `json_schema` object."""
+
+    model_config = ConfigDict(extra="ignore", populate_by_name=True)
+
+    name: str = "answer"
+    wanted: dict[str, Any] = Field(alias="schema")
+
+
+class ResponseFormat(BaseModel):
+    """What the answer must be: text, any JSON object, or JSON that follows a schema."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    json_schema: NamedSchema | None = None
+
+    def schema_wanted(self) -> dict[str, Any] | None:
+        """The schema to follow.
+
+        Raises:
+            BadInput: It is missing, or uses what cannot be checked.
+        """
+        if self.type == "text":
+            return None
+        if self.type == "json_object":
+            return {"type": "object"}
+        if self.json_schema is None:
+            raise BadInput("response_format json_schema needs a json_schema with a schema in it")
+        check_schema(self.json_schema.wanted)
+        return self.json_schema.wanted
+
+
 class ChatRequest(BaseModel):
     """A chat completion request; `model` is the use case."""
 
@@ -81,6 +115,7 @@ class ChatRequest(BaseModel):
     seed: int | None = None
     n: int | None = None
     stop: str | list[str] | None = None
+    response_format: ResponseFormat | None = None
     tandem: TandemOptions = Field(default_factory=TandemOptions)
 
     def to_answer_request(self, principal: Principal) -> AnswerRequest:
@@ -113,6 +148,7 @@ class ChatRequest(BaseModel):
             groups=principal.groups_for(self.tandem.groups),
             as_of=aware(self.tandem.as_of),
             where=self.tandem.where,
+            json_schema=self.response_format.schema_wanted() if self.response_format else None,
         )
 
 
@@ -163,17 +199,24 @@ def usage(result: AnswerResult) -> dict[str, int]:
 
 
 def citation_annotations(result: AnswerResult) -> list[dict[str, Any]]:
-    """Citations as OpenAI's `url_citation`, at the places of their markers in the text."""
+    """Citations as OpenAI's `url_citation`.
+
+    They stand at their markers in the text; those attached by alignment at the sentence that they
+    support.
+    """
     found = []
     for citation in result.citations:
         marker = f"[{citation.number}]"
         start = result.text.find(marker)
+        end = start + len(marker)
+        if citation.attached_at is not None:
+            start, end = citation.attached_at
         found.append(
             {
                 "type": "url_citation",
                 "url_citation": {
                     "start_index": start,
-                    "end_index": start + len(marker),
+                    "end_index": end,
                     "title": _title(citation),
                     "url": f"tandem://{citation.document}?version={citation.version}"
                     f"#{citation.quote_start}-{citation.quote_end}",

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from app.answers.cache import CacheKey
+from app.engines.streams import Cancellation
 from app.engines.types import AdapterRef
+from app.use_cases.options import ServingOptions
 from retrieval.context import Passage
 from retrieval.types import WorkspaceId
 from tuning.prompt import Message
@@ -21,7 +24,9 @@ class AnswerRequest:
     `without_documents` are external ids that retrieval leaves out: evaluations use it to ask what
     happens when the supporting document is gone. `groups`, `as_of` and `where` narrow what it is
     answered from: the asker's document groups, the knowledge of a past moment, and attributes
-    that documents must have.
+    that documents must have. `json_schema`: what the answer must follow
+    instead of the use case's own. `with_threshold`: False answers below the use case's threshold
+    of coverage too, as its calibration needs.
     """
 
     workspace_id: WorkspaceId
@@ -42,6 +47,17 @@ class AnswerRequest:
     groups: frozenset[str] | None = None
     as_of: datetime | None = None
     where: Mapping[str, str] = field(default_factory=dict)
+    json_schema: Mapping[str, Any] | None = None
+    with_threshold: bool = True
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far an answer has come: what it has cost so far, and whether anybody still waits."""
+
+    cancelled: Cancellation = field(default_factory=Cancellation)
+    prompt_tokens: int = 0
+    pieces: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +73,7 @@ class Plan:
     adapter: AdapterRef | None
     adapter_id: str | None
     adapter_name: str | None
-    max_answer_tokens: int | None = None
+    options: ServingOptions = field(default_factory=ServingOptions)
 
     @property
     def with_context(self) -> bool:
@@ -71,6 +87,8 @@ class Citation:
 
     `quote_start`/`quote_end` are characters of the document version's text. `superseded_by` is the
     number of the version that has replaced the cited one, 0 where the document is gone.
+    `attached_at` is the span of the answer that the citation was attached to by alignment; None
+    where the model cited it itself.
     """
 
     number: int
@@ -86,6 +104,16 @@ class Citation:
     quote_start: int
     quote_end: int
     superseded_by: int | None = None
+    attached_at: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """Why a request was not answered as its use case serves, and what answered instead."""
+
+    wanted: str
+    used: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +121,9 @@ class AnswerResult:
     """A finished answer with everything that determined it. Times in seconds.
 
     `coverage` is the estimated probability in [0, 1] that the knowledge base answers the question;
-    None where nothing was searched.
+    None where nothing was searched. `raw_text` is what the engine said before citations were
+    checked. `made_by`: engine, threshold (abstained without generating) or passage (quoted without
+    a model). `cached_from` is the answer whose generation was given again.
     """
 
     id: str
@@ -114,3 +144,8 @@ class AnswerResult:
     adapter_id: str | None
     unsupported: tuple[str, ...] = field(default=())
     coverage: float | None = None
+    raw_text: str = ""
+    made_by: str = "engine"
+    cached_from: str | None = None
+    cache_key: CacheKey | None = None
+    fallback: Fallback | None = None

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import typer
 
+from app.cli import commands_serving
 from app.cli.output import out, print_json, table
 from app.cli.state import state_of
 from tuning.prompt import DEFAULT_ABSTAIN, DEFAULT_SYSTEM
@@ -18,10 +19,12 @@ def register(app: typer.Typer) -> None:
     use_case.command("create")(use_case_create)
     use_case.command("list")(use_case_list)
     use_case.command("serve-with")(use_case_serve_with)
+    commands_serving.register_use_case(use_case)
     app.add_typer(use_case, name="use-case")
     app.command()(ask)
     answers = typer.Typer(help="Recorded answers.", no_args_is_help=True)
     answers.command("show")(answers_show)
+    answers.command("replay")(commands_serving.answers_replay)
     app.add_typer(answers, name="answers")
     feedback = typer.Typer(help="Feedback on answers.", no_args_is_help=True)
     feedback.command("add")(feedback_add)

@@ -13,18 +13,26 @@ import app as package
 from app.cli.state import state_of
 from app.config import Settings
 from app.errors import BadInput
+from app.models.service import DEFAULT_BASE
 
 _ROOT = Path(package.__file__).resolve().parents[1]
-# Module and the paths it takes: data sets, models folder, embedding model's folder.
+# Module and the paths it takes: data sets, models folder, folder of the embedding model, of the
+# base model. "json": it prints tables unless told otherwise.
 _BENCHES: dict[str, tuple[str, ...]] = {
     "churn": (),
     "coverage": ("data", "models"),
+    "decisions": ("json",),
     "followups": ("data", "models"),
     "freshness": ("data",),
     "ingest": ("data", "model"),
+    "overhead": ("models",),
+    "replay": ("models",),
     "push_latency": ("data",),
     "retrieval_quality": ("data", "models"),
     "search": ("data", "models"),
+    "serve": ("data", "models"),
+    "tune": ("base",),
+    "worlds": ("json",),
     "xquad": (),
 }
 
@@ -52,6 +60,8 @@ def bench(
     for option, value in _paths(state_of(context).settings).items():
         if option in _BENCHES[name] and f"--{option}" not in given:
             command += [f"--{option}", str(value)]
+    if state_of(context).json and "json" in _BENCHES[name]:
+        command.append("--json")
     raise typer.Exit(subprocess.run(command, cwd=_ROOT, check=False).returncode)
 
 
@@ -61,4 +71,5 @@ def _paths(settings: Settings) -> dict[str, Path]:
         "data": settings.data or _ROOT.parent / "shared" / "data",
         "models": models,
         "model": models / settings.embedding_model,
+        "base": models / DEFAULT_BASE.name / "hf",
     }

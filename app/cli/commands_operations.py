@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.cli import commands_serving
 from app.cli.output import out, print_json, table
 from app.cli.state import state_of
 from app.errors import Conflict
@@ -30,10 +31,12 @@ def register(app: typer.Typer) -> None:
     workspaces = typer.Typer(help="Workspaces (tenants).", no_args_is_help=True)
     workspaces.command("create")(workspaces_create)
     workspaces.command("list")(workspaces_list)
+    workspaces.command("limits")(commands_serving.workspaces_limits)
     app.add_typer(workspaces, name="workspaces")
     keys = typer.Typer(help="API keys.", no_args_is_help=True)
     keys.command("create")(keys_create)
     keys.command("list")(keys_list)
+    keys.command("limits")(commands_serving.keys_limits)
     keys.command("revoke")(keys_revoke)
     app.add_typer(keys, name="keys")
     jobs = typer.Typer(help="Jobs.", no_args_is_help=True)

@@ -1,359 +1,229 @@
-"""dataset, tune, adapters, eval, decide, decisions."""
+"""tune, distill."""
 
 from __future__ import annotations
 
-import shutil
+import json
+import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from app.cli.output import out, print_json, table
+from app.cli.client import Api
+from app.cli.loss_curve import live_curve
+from app.cli.output import out, print_json
 from app.cli.state import State, state_of
-from app.errors import BadInput
+from app.errors import BadInput, JobFailed
+
+_PERIOD_S = 0.5
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the tree."""
-    dataset = typer.Typer(help="Sealed dataset snapshots.", no_args_is_help=True)
-    dataset.command("build")(dataset_build)
-    dataset.command("show")(dataset_show)
-    dataset.command("verify")(dataset_show)
-    app.add_typer(dataset, name="dataset")
     app.command()(tune)
-    adapters = typer.Typer(help="Adapters.", no_args_is_help=True)
-    adapters.command("list")(adapters_list)
-    adapters.command("show")(adapters_show)
-    adapters.command("verify")(adapters_show)
-    adapters.command("card")(adapters_card)
-    adapters.command("register")(adapters_register)
-    adapters.command("compress")(adapters_compress)
-    app.add_typer(adapters, name="adapters")
-    evaluation = typer.Typer(help="Compare the arms.", no_args_is_help=True)
-    evaluation.command("run")(eval_run)
-    evaluation.command("list")(eval_list)
-    app.add_typer(evaluation, name="eval")
-    app.command()(decide)
-    decisions = typer.Typer(help="Decisions and their evidence.", no_args_is_help=True)
-    decisions.command("list")(decisions_list)
-    decisions.command("show")(decisions_show)
-    decisions.command("why")(decisions_why)
-    decisions.command("replay")(decisions_replay)
-    app.add_typer(decisions, name="decisions")
+    app.command()(distill)
 
 
-def dataset_build(
-    context: typer.Context,
-    use_case: str,
-    from_file: Annotated[
-        Path | None, typer.Option("--from", help="Import examples from this JSONL file first.")
-    ] = None,
-    dev: Annotated[float, typer.Option(help="Share of components for dev.")] = 0.1,
-    test: Annotated[float, typer.Option(help="Share of components for test.")] = 0.1,
-) -> None:
-    """Seal the approved examples of a use case into a snapshot."""
-    state = state_of(context)
-    body = {
-        "use_case": use_case,
-        "from_file": str(from_file.resolve()) if from_file else None,
-        "dev": dev,
-        "test": test,
-    }
-    with state.api() as api:
-        made = api.call("POST", "/api/v1/datasets", json=body)
-    _show_dataset(state, made)
-
-
-def dataset_show(context: typer.Context, dataset: str) -> None:
-    """Check every byte of a snapshot and show what is in it."""
-    state = state_of(context)
-    with state.api() as api:
-        made = api.call("GET", f"/api/v1/datasets/{dataset}")
-    _show_dataset(state, made)
+_START = typer.Option("--from", help="reader, none, or an adapter to start from.")
+_METHOD = typer.Option(help="lora, dora, rslora, qlora, full, prefix, prompt, ia3.")
+_OBJECTIVE = typer.Option(help="sft (answers), dpo (pairs), kto (ratings).")
+_TRACK = typer.Option(help="Also log to tensorboard, mlflow or wandb.")
+_EXPLAIN = typer.Option("--explain", help="Recommend a method and estimate time and cost.")
+_PRICE = typer.Option(help="Of the training machine, for --explain.")
+_LATENCY = typer.Option(help="Answer time wanted in seconds, for --explain.")
+_CONFIG = typer.Option(help="Train from a recipe file (one run, or stages), without a database.")
+_SWEEP = typer.Option(help='With --config: settings to try, JSON like {"r": [16, 32]}.')
+_CURVE = typer.Option("--learning-curve", help="With --config: train on 25, 50 and 100 %.")
 
 
 def tune(
     context: typer.Context,
     use_case: Annotated[str | None, typer.Argument(help="Use case to tune for.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Snapshot id or content hash.")] = None,
-    start_from: Annotated[
-        str, typer.Option("--from", help="reader, none, or an adapter to start from.")
-    ] = "reader",
+    start_from: Annotated[str, _START] = "reader",
+    method: Annotated[str | None, _METHOD] = None,
+    objective: Annotated[str | None, _OBJECTIVE] = None,
     rank: Annotated[int | None, typer.Option("--rank", help="LoRA rank.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--lr")] = None,
     epochs: Annotated[int | None, typer.Option()] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Training time budget.")] = None,
+    track: Annotated[str | None, _TRACK] = None,
     serve: Annotated[bool, typer.Option(help="Serve with the adapter at once.")] = False,
-    config: Annotated[
-        Path | None, typer.Option(help="Train from a recipe file, without a database.")
-    ] = None,
+    explain: Annotated[bool, _EXPLAIN] = False,
+    price_per_hour: Annotated[float, _PRICE] = 0.0,
+    latency: Annotated[float | None, _LATENCY] = None,
+    config: Annotated[Path | None, _CONFIG] = None,
+    sweep: Annotated[Path | None, _SWEEP] = None,
+    learning_curve: Annotated[bool, _CURVE] = False,
 ) -> None:
     """Tune an adapter: `tandem tune USE_CASE --dataset ID`, or `tandem tune --config RECIPE`."""
     state = state_of(context)
     if config is not None:
-        _tune_from_recipe(state, config)
+        _tune_from_recipe(state, config, sweep, learning_curve=learning_curve)
         return
     if use_case is None or dataset is None:
         raise BadInput("give USE_CASE and --dataset, or --config with a recipe file")
+    target = {"use_case": use_case, "dataset": dataset, "start_from": start_from}
+    seconds = max_minutes * 60 if max_minutes else None
+    if explain:
+        hints = {"price_per_hour": price_per_hour, "latency_s": latency, "budget_seconds": seconds}
+        _explain(state, target | {"hints": hints})
+        return
     settings: dict[str, Any] = {
+        "method": method,
+        "objective": objective,
         "r": rank,
         "alpha": 2 * rank if rank else None,
         "learning_rate": learning_rate,
         "epochs": epochs,
-        "max_seconds": max_minutes * 60 if max_minutes else None,
+        "max_seconds": seconds,
+        "track": track,
     }
-    body = {
-        "use_case": use_case,
-        "dataset": dataset,
-        "start_from": start_from,
-        "settings": {key: value for key, value in settings.items() if value is not None},
-    }
+    given = {key: value for key, value in settings.items() if value is not None}
+    _tune_in_service(state, target | {"settings": given}, serve=serve)
+
+
+def _tune_in_service(state: State, body: dict[str, Any], *, serve: bool) -> None:
+    use_case = body["use_case"]
     with state.api() as api:
         job = api.call("POST", "/api/v1/tuning-runs", json=body)
-        result = state.run_job(api, job, f"tune {use_case}")["result"]
+        result = _follow(state, api, job, f"tune {use_case}")["result"]
         if serve:
             path = f"/api/v1/use-cases/{use_case}"
             api.call("PATCH", path, json={"adapter": result["adapter"]})
     if state.json:
         print_json(result)
-    else:
-        out.print(f"adapter {result['name']} ({result['digest'][:12]}), dev {result['dev']}")
+        return
+    out.print(f"adapter {result['name']} ({result['digest'][:12]}), dev {result['dev']}")
+    if estimate := result.get("estimate"):
+        out.print(
+            f"  foretold {estimate['seconds']:.0f} s, took {estimate['actual_seconds']:.0f} s",
+            highlight=False,
+        )
 
 
-def _tune_from_recipe(state: State, recipe: Path) -> None:
+def distill(
+    context: typer.Context,
+    questions: Annotated[
+        Path, typer.Argument(help='JSON lines: {"question", "passages": [{"title", "text"}]}.')
+    ],
+    to: Annotated[Path, typer.Option("--out", help="Examples file to write.")],
+    url: Annotated[str, typer.Option(help="OpenAI-compatible server, as http://host:8000/v1.")],
+    model: Annotated[str, typer.Option(help="The larger model's name there.")],
+    key: Annotated[
+        str, typer.Option(envvar="TANDEM_DISTILL_KEY", help="The server's key, if it wants one.")
+    ] = "",
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 256,
+) -> None:
+    """Write examples from a larger model's checked answers; they still need a person's approval."""
+    from app.tuning_runs.distilling import ask_server, read_asked
+    from tuning.distill import distill as run
+    from tuning.distill import write_examples
+
+    state = state_of(context)
+    with ask_server(url, model, key, max_tokens) as generate:
+        results = list(run(read_asked(questions), generate))
+    kept, refused = write_examples(to, results, model=model)
+    reasons = [{"question": r.asked.question, "reason": r.reason} for r in results if r.reason]
+    if state.json:
+        print_json({"kept": kept, "refused": refused, "out": str(to), "reasons": reasons})
+        return
+    out.print(f"{kept} examples kept, {refused} refused: {to}", highlight=False, soft_wrap=True)
+    for refusal in reasons:
+        out.print(f"  {refusal['question']}: {refusal['reason']}", highlight=False)
+
+
+def _follow(state: State, api: Api, job: dict[str, Any], label: str) -> dict[str, Any]:
+    """Follow a run to its end with its loss drawn as it falls."""
+    seen = 0
+    with live_curve(label, state.json) as add:
+        while True:
+            page = api.call("GET", f"/api/v1/tuning-runs/{job['run']}/events?after={seen}")
+            for event in page["events"]:
+                add(event)
+            seen = page["next"]
+            now: dict[str, Any] = api.call("GET", f"/api/v1/jobs/{job['id']}")
+            if now["state"] == "succeeded":
+                return now
+            if now["state"] == "failed":
+                raise JobFailed(str(now["error"]))
+            time.sleep(_PERIOD_S)
+
+
+def _explain(state: State, body: dict[str, Any]) -> None:
+    with state.api() as api:
+        made = api.call("POST", "/api/v1/tuning-runs/explain", json=body)
+    if state.json:
+        print_json(made)
+        return
+    settings = ", ".join(f"{key} {value}" for key, value in made["settings"].items())
+    first = "" if made["train"] else "not yet; later: "
+    out.print(f"{first}{made['method']}, {made['objective']}: {settings}", style="bold")
+    for reason in made["reasons"]:
+        out.print(f"  {reason}", highlight=False, soft_wrap=True)
+    estimate = made["estimate"]
+    cost = f", cost {estimate['cost']:.2f}" if estimate["cost"] else ""
+    out.print(
+        f"  {estimate['tokens']:,} tokens at {estimate['tokens_per_second']:.0f}/s here: about "
+        f"{estimate['seconds']:.0f} s of training{cost}, "
+        f"memory {estimate['memory_bytes'] / 2**30:.1f} GiB",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for name, why in made["rejected"].items():
+        out.print(f"  not {name}: {why}", highlight=False, soft_wrap=True, style="dim")
+
+
+def _tune_from_recipe(
+    state: State, recipe: Path, sweep: Path | None, *, learning_curve: bool
+) -> None:
     """Train in this process; needs only the tuning package, so it runs on a bare GPU machine."""
-    from dataclasses import asdict
-
-    from app.cli.output import job_progress
-    from app.tuning_runs.shown import shown
-    from tuning.config import load_config
+    from tuning.adapters import AdapterManifest
+    from tuning.config import TuneConfig, load_config
+    from tuning.learning_curve import predict, run_curve
     from tuning.progress import Progress
+    from tuning.stages import is_recipe, load_stages, run_stages
+    from tuning.sweep import grid, successive_halving
     from tuning.train import tune as train
 
-    loaded = load_config(recipe)
-    with job_progress(f"tune {recipe.stem}", state.json) as show:
+    def trained(config: TuneConfig) -> AdapterManifest:
+        with live_curve(f"tune {Path(config.output).name}", state.json) as add:
 
-        def report(event: Progress) -> None:
-            done, total, message = shown(asdict(event))
-            show({"done": done, "total": total, "message": message, "state": "running"})
+            def report(event: Progress) -> None:
+                add(asdict(event))
 
-        manifest = train(loaded, report)
-    if state.json:
-        print_json(asdict(manifest))
-    else:
-        out.print(f"adapter {manifest.digest[:12]} in {loaded.output}", highlight=False)
+            return train(config, report)
 
-
-def adapters_list(context: typer.Context) -> None:
-    """Adapters of the workspace and the shipped reader."""
-    state = state_of(context)
-    with state.api() as api:
-        rows = api.call("GET", "/api/v1/adapters")
-    if state.json:
-        print_json(rows)
+    if is_recipe(json.loads(recipe.read_text("utf-8"))):
+        made = run_stages(load_stages(recipe), trained)[-1]
+        _show_trained(state, asdict(made), str(load_stages(recipe)[-1].config.output))
         return
-    shown_rows = [
-        (r["id"], r["name"], r["rank"], r["digest"][:12], "shipped" if r["shipped"] else "")
-        for r in rows
-    ]
-    table("adapters", ["id", "name", "rank", "digest", ""], shown_rows)
-
-
-def adapters_show(context: typer.Context, adapter: str) -> None:
-    """Verify an adapter and show its manifest."""
-    state = state_of(context)
-    with state.api() as api:
-        record = api.call("GET", f"/api/v1/adapters/{adapter}")
-    if state.json:
-        print_json(record)
-        return
-    keys = ("name", "digest", "path", "verified", "smoke")
-    table(f"adapter {adapter}", ["what", "value"], [(key, record[key]) for key in keys])
-
-
-def adapters_card(context: typer.Context, adapter: str) -> None:
-    """The adapter's card."""
-    from rich.markdown import Markdown
-
-    state = state_of(context)
-    with state.api() as api:
-        record = api.call("GET", f"/api/v1/adapters/{adapter}")
-    if state.json:
-        print_json({"card": record["card"]})
+    config = load_config(recipe)
+    if sweep is not None:
+        result = successive_halving(config, grid(json.loads(sweep.read_text("utf-8"))), trained)
+        record = asdict(result.best) | {"trials": len(result.trials)}
+        _show_record(state, record, f"best of {len(result.trials)} trials: {result.best.arm}")
+    elif learning_curve:
+        points = run_curve(config, trained)
+        twice = predict(points, 2 * points[-1].rows)
+        low, high = twice.gain_interval
+        line = (
+            f"{', '.join(f'{p.rows} rows {p.score:.3f}' for p in points)}; twice the rows: "
+            f"{twice.gain:+.3f} ({low:+.3f} to {high:+.3f})"
+        )
+        record = {"points": [asdict(p) for p in points], "twice": asdict(twice)}
+        _show_record(state, record | {"worth_it": twice.worth_it}, line)
     else:
-        out.print(Markdown(record["card"]))
+        _show_trained(state, asdict(trained(config)), config.output)
 
 
-def adapters_register(
-    context: typer.Context,
-    use_case: str,
-    path: Annotated[Path, typer.Argument(help="Adapter directory trained elsewhere.")],
-    name: Annotated[str | None, typer.Option(help="Name to list it under.")] = None,
-) -> None:
-    """Verify, probe and register an adapter that was trained on another machine."""
-    state = state_of(context)
-    body = {"use_case": use_case, "path": str(path.resolve()), "name": name}
-    with state.api() as api:
-        made = api.call("POST", "/api/v1/adapters", json=body)
-    if state.json:
-        print_json(made)
-    else:
-        out.print(f"adapter {made['name']} ({made['digest'][:12]}) registered", highlight=False)
+def _show_trained(state: State, manifest: dict[str, Any], output: str) -> None:
+    _show_record(state, manifest, f"adapter {manifest['digest'][:12]} in {output}")
 
 
-def adapters_compress(
-    context: typer.Context,
-    source: Annotated[Path, typer.Argument(help="Adapter directory.")],
-    rank: Annotated[int, typer.Option("--rank", help="Rank to cut to.")],
-    to: Annotated[Path, typer.Option("--out", help="Directory of the smaller adapter.")],
-) -> None:
-    """Cut an adapter to a smaller rank by singular value decomposition."""
-    from tuning.adapters import compress_rank
-
-    state = state_of(context)
-    made = compress_rank(source, rank, to)
-    record = {"rank": made.rank, "mean_error": made.mean_error, "worst_error": made.worst_error}
+def _show_record(state: State, record: dict[str, Any], line: str) -> None:
     if state.json:
         print_json(record)
     else:
-        out.print(f"rank {made.rank}, mean error of the updates {made.mean_error:.3f}: {to}")
-
-
-def eval_run(
-    context: typer.Context,
-    use_case: str,
-    samples: Annotated[Path, typer.Option(help="Samples, JSON lines.")],
-    arms: Annotated[
-        str, typer.Option(help="Of prompt, rag, tuned, hybrid, reader.")
-    ] = "prompt,rag,tuned,hybrid",
-    adapter: Annotated[str | None, typer.Option(help="Adapter of tuned and hybrid.")] = None,
-    out_dir: Annotated[
-        Path | None, typer.Option("--out", help="Copy report and results here.")
-    ] = None,
-    remove_gold: Annotated[
-        bool, typer.Option("--remove-gold", help="Hide the supporting documents from retrieval.")
-    ] = False,
-    primary: Annotated[str, typer.Option(help="The metric the decision is about.")] = "token_f1",
-) -> None:
-    """Compare arms on the same samples and write the report."""
-    state = state_of(context)
-    body = {
-        "use_case": use_case,
-        "samples": str(samples.resolve()),
-        "arms": [arm.strip() for arm in arms.split(",") if arm.strip()],
-        "adapter": adapter,
-        "remove_gold": remove_gold,
-        "primary": primary,
-    }
-    with state.api() as api:
-        job = api.call("POST", "/api/v1/evaluations", json=body)
-        result = state.run_job(api, job, f"evaluate {use_case}")["result"]
-    folder = Path(result["path"])
-    if out_dir is not None:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        for name in ("report.html", "report.md", "result.json"):
-            shutil.copyfile(folder / name, out_dir / name)
-        folder = out_dir
-    if state.json:
-        print_json(result | {"report": str(folder / "report.html")})
-    else:
-        out.print((folder / "report.md").read_text("utf-8"), markup=False, highlight=False)
-        out.print(f"report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
-
-
-def eval_list(context: typer.Context) -> None:
-    """Evaluations, newest first."""
-    state = state_of(context)
-    with state.api() as api:
-        rows = api.call("GET", "/api/v1/evaluations")
-    if state.json:
-        print_json(rows)
-    else:
-        shown_rows = [(r["id"], ", ".join(r["arms"]), r["path"]) for r in rows]
-        table("evaluations", ["id", "arms", "path"], shown_rows)
-
-
-def decide(
-    context: typer.Context,
-    use_case: str,
-    evaluation: Annotated[str | None, typer.Option(help="Default: the newest.")] = None,
-    apply: Annotated[bool, typer.Option(help="Serve with a winner at once.")] = True,
-) -> None:
-    """Decide which arm serves, from the newest evaluation."""
-    state = state_of(context)
-    body = {"use_case": use_case, "evaluation": evaluation, "apply": apply}
-    with state.api() as api:
-        made = api.call("POST", "/api/v1/decisions", json=body)
-    _show_decision(state, made)
-
-
-def decisions_list(context: typer.Context) -> None:
-    """Decisions, newest first."""
-    state = state_of(context)
-    with state.api() as api:
-        rows = api.call("GET", "/api/v1/decisions")
-    if state.json:
-        print_json(rows)
-    else:
-        shown_rows = [(r["id"], r["status"], r["arm"], r["created_at"]) for r in rows]
-        table("decisions", ["id", "status", "arm", "made"], shown_rows)
-
-
-def decisions_show(context: typer.Context, decision: str) -> None:
-    """A decision with its whole record."""
-    state = state_of(context)
-    with state.api() as api:
-        print_json(api.call("GET", f"/api/v1/decisions/{decision}"))
-
-
-def decisions_why(context: typer.Context, decision: str) -> None:
-    """The reasons of a decision in plain sentences."""
-    state = state_of(context)
-    with state.api() as api:
-        _show_decision(state, api.call("GET", f"/api/v1/decisions/{decision}"))
-
-
-def decisions_replay(context: typer.Context, decision: str) -> None:
-    """Make a decision again from the stored outputs and compare it bit for bit."""
-    state = state_of(context)
-    with state.api() as api:
-        made = api.call("POST", f"/api/v1/decisions/{decision}/replay")
-    if state.json:
-        print_json(made)
-    else:
-        same = "identical" if made["identical"] else "; ".join(made["differences"])
-        out.print(f"replay: {same}", highlight=False)
-    if not made["identical"]:
-        raise typer.Exit(1)
-
-
-def _show_decision(state: State, made: dict[str, Any]) -> None:
-    if state.json:
-        print_json(made)
-        return
-    record = made["record"]
-    out.print(f"{made['status']}: {record['headline']}", style="bold", highlight=False)
-    reason = record["reason"]
-    for line in reason if isinstance(reason, list) else [reason]:
-        out.print(f"  {line}", markup=False, highlight=False)
-    out.print(f"  decision {made['id']}", style="dim")
-
-
-def _show_dataset(state: State, made: dict[str, Any]) -> None:
-    if state.json:
-        print_json(made)
-        return
-    rows = [
-        (split, *(f"{kind} {n}" for kind, n in kinds.items()))
-        for split, kinds in made["splits"].items()
-    ]
-    out.print(f"dataset {made['content_sha256'][:16]}: {made['rows']} rows, every byte verified")
-    for row in rows:
-        out.print("  " + ", ".join(row), highlight=False)
-    imported = made.get("imported")
-    if imported:
-        out.print(f"  imported {imported['added']}, known already {imported['known_already']}")
-        for refused in imported["refused"]:
-            out.print(f"  refused line {refused['line']}: {refused['reason']}", markup=False)
-    for refused in made["provenance"].get("refused", []):
-        out.print(f"  left out: {refused['reason']}", markup=False)
+        out.print(line, highlight=False, soft_wrap=True)

@@ -11,8 +11,12 @@ from pydantic import ValidationError
 from typer.exceptions import TyperException
 
 from app.cli import (
+    commands_adapters,
     commands_answers,
     commands_bench,
+    commands_datasets,
+    commands_decisions,
+    commands_evaluations,
     commands_knowledge,
     commands_operations,
     commands_tuning,
@@ -51,7 +55,11 @@ for module in (
     commands_operations,
     commands_knowledge,
     commands_answers,
+    commands_datasets,
     commands_tuning,
+    commands_adapters,
+    commands_decisions,
+    commands_evaluations,
     commands_bench,
 ):
     module.register(app)

@@ -1,12 +1,11 @@
-"""Import examples, ground them in the knowledge base, seal a snapshot."""
+"""Ground approved examples in the knowledge base, check them, and seal them into a snapshot."""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,122 +13,191 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from app.datasets import repository
+from app.datasets.building import BuildOptions, Draft, Tools, check, place, replay_rows
+from app.datasets.preferences import Preference, make_preferences
+from app.datasets.rows import Knowledge, make_rows
+from app.datasets.signing import signing_key
 from app.db.session import Database
-from app.db.tables import Chunk, DatasetSnapshot, Document, Example, UseCase
+from app.db.tables import DatasetSnapshot, UseCase
 from app.errors import BadInput, NotFound
-from app.feedback.service import example_digest
 from app.use_cases import service as use_cases
 from app.workspaces.policy import Principal
-from retrieval.types import Hit, context_path
-from tuning.examples import Example as ParsedExample
-from tuning.examples import load_examples
-from tuning.prompt import DEFAULT_ABSTAIN
-from tuning.snapshot import Row, RowPassage, load, seal, verify
-from tuning.splits import SplitItem, assign_splits
+from tuning.dataset_card import render_dataset_card
+from tuning.dataset_flags import find_flags
+from tuning.snapshot import (
+    Extras,
+    Row,
+    SnapshotManifest,
+    load,
+    load_findings,
+    load_pairs,
+    load_ratings,
+    seal,
+    verify,
+)
+from tuning.snapshot_diff import SnapshotDiff, diff
 
-Search = Callable[[str, int], Sequence[Hit]]
-
-_DISTRACTORS = 6
-_WORD = re.compile(r"\w+")
-
-
-def import_examples(
-    session: Session, principal: Principal, use_case: UseCase, path: Path
-) -> dict[str, Any]:
-    """Take examples from a JSONL file; the importer is their second pair of eyes.
-
-    Returns:
-        Counts, and each refused line with its reason.
-    """
-    loaded = load_examples(path)
-    refused = [{"line": r.line, "reason": r.reason} for r in loaded.refusals]
-    known = set(
-        session.scalars(sa.select(Example.content_sha256).where(Example.use_case_id == use_case.id))
-    )
-    added = duplicates = 0
-    for parsed in loaded.examples:
-        author = str(parsed.metadata.get("author") or f"file {path.name}")
-        if author == principal.name:
-            reason = f"{author!r} wrote it: somebody else must import it"
-            refused.append({"line": 0, "reason": f"example {parsed.id!r}: {reason}"})
-            continue
-        digest = example_digest(parsed.question, parsed.answer)
-        if digest in known:
-            duplicates += 1
-            continue
-        known.add(digest)
-        session.add(_example(principal, use_case, parsed, author, path.name, digest))
-        added += 1
-    session.flush()
-    return {"added": added, "known_already": duplicates, "refused": refused}
-
-
-def _example(
-    principal: Principal,
-    use_case: UseCase,
-    parsed: ParsedExample,
-    author: str,
-    origin: str,
-    digest: str,
-) -> Example:
-    metadata = parsed.metadata
-    sources = [str(source) for source in metadata.get("sources") or []]
-    kind = metadata.get("kind")
-    if kind not in ("grounded", "style", "abstain"):
-        abstains = parsed.answer.startswith(DEFAULT_ABSTAIN.rstrip("."))
-        kind = "abstain" if abstains else "grounded" if sources else "style"
-    return Example(
-        workspace_id=principal.workspace_id,
-        use_case_id=use_case.id,
-        kind=kind,
-        question=parsed.question,
-        answer=parsed.answer,
-        sources=sources,
-        gold_text=metadata.get("gold_text"),
-        gold=[],
-        author=author,
-        reviewer=principal.name,
-        origin=f"{origin}: {parsed.id}",
-        content_sha256=digest,
-    )
+_DATASETS = "datasets"
 
 
 def build(
     database: Database,
     principal: Principal,
     use_case_name: str,
-    search: Search,
+    tools: Tools,
     root: Path,
-    *,
-    dev: float = 0.1,
-    test: float = 0.1,
+    options: BuildOptions | None = None,
 ) -> DatasetSnapshot:
     """Seal all approved examples of a use case, each with its passages, into a snapshot.
 
     The same examples over the same knowledge give the same snapshot.
+
+    Raises:
+        BadInput: If the use case has no approved examples, or none is left after the checks.
     """
+    options = options or BuildOptions()
     with database.session() as session:
         use_case = use_cases.get(session, principal.workspace_id, use_case_name)
-        query = sa.select(Example).where(
-            Example.use_case_id == use_case.id, Example.reviewer.is_not(None)
+        examples = repository.approved_examples(session, use_case)
+        if not examples:
+            raise BadInput(
+                f"use case {use_case_name!r} has no approved examples: "
+                "`tandem dataset build USE_CASE --from FILE` imports some"
+            )
+        sources = {source for example in examples for source in example.sources}
+        knowledge = Knowledge(
+            repository.current_passages(session, use_case),
+            repository.retired_passages(session, use_case, sources),
+            repository.served_passages(session, examples),
+            tools.search,
         )
-        examples = list(session.scalars(query.order_by(Example.content_sha256)))
-        passages = _passages_by_document(session, use_case)
-    if not examples:
-        raise BadInput(
-            f"use case {use_case_name!r} has no approved examples: "
-            "`tandem dataset build USE_CASE --from FILE.jsonl` imports some"
-        )
-    rows, refused = _rows(examples, passages, search, use_case)
-    items = [
-        SplitItem(row["id"], row["question"], tuple(row["provenance"]["sources"])) for row in rows
+        rated = repository.rated_answers(session, use_case)
+        traffic = repository.asked_questions(session, use_case)
+    draft = check(make_rows(examples, knowledge, use_case), options, tools, traffic)
+    if not draft.rows:
+        reasons = "; ".join(entry["reason"] for entry in draft.made.refused[:3])
+        raise BadInput(f"no example of {use_case_name!r} is usable: {reasons}")
+    preferences = make_preferences(rated, use_case, principal, ratings=options.ratings)
+    with database.session() as session:
+        pinned = repository.held_out(session, use_case, draft.rows)
+    result = place(draft, options, pinned, [preference.item for preference in preferences])
+    trained = [p for p in preferences if result.split[p.item.id] == "train"]
+    return _store(database, principal, use_case, _sealed(draft, trained, use_case, options, root))
+
+
+def find(session: Session, workspace_id: str, snapshot: str) -> DatasetSnapshot:
+    """By id or content hash (or a prefix of 8 characters or more)."""
+    mine = DatasetSnapshot.workspace_id == workspace_id
+    same = [DatasetSnapshot.id == snapshot]
+    if len(snapshot) >= 8:
+        same.append(DatasetSnapshot.content_sha256.startswith(snapshot, autoescape=True))
+    found = session.scalars(sa.select(DatasetSnapshot).where(mine, sa.or_(*same))).first()
+    if found is None:
+        query = sa.select(DatasetSnapshot.content_sha256).where(mine)
+        known = ", ".join(sha[:12] for sha in session.scalars(query)) or "none yet"
+        raise NotFound(f"no dataset {snapshot!r}: there are {known}")
+    return found
+
+
+def list_all(session: Session, workspace_id: str) -> list[dict[str, Any]]:
+    """Snapshots of a workspace, newest first; their files are not read."""
+    query = (
+        sa.select(DatasetSnapshot, UseCase.name)
+        .join(UseCase, UseCase.id == DatasetSnapshot.use_case_id)
+        .where(DatasetSnapshot.workspace_id == workspace_id)
+        .order_by(DatasetSnapshot.created_at.desc(), DatasetSnapshot.id)
+    )
+    return [
+        {
+            "id": snapshot.id,
+            "content_sha256": snapshot.content_sha256,
+            "use_case": name,
+            "rows": snapshot.manifest.get("rows"),
+            "created_by": snapshot.created_by,
+            "created_at": snapshot.created_at.isoformat(),
+        }
+        for snapshot, name in session.execute(query)
     ]
-    split = assign_splits(items, dev=dev, test=test)
-    for row in rows:
-        row["component"] = split.component[row["id"]]
-        row["split"] = split.split[row["id"]]
-    provenance = {"use_case": use_case.name, "refused": refused}
-    folder, manifest = _seal(rows, root / "datasets", provenance, asdict(split.audit))
+
+
+def show(snapshot: DatasetSnapshot, root: Path | None = None) -> dict[str, Any]:
+    """Manifest and counts, after every byte (and, given the root, the signature) was checked."""
+    manifest = verify(snapshot.path, key=signing_key(root) if root else None)
+    return {
+        "id": snapshot.id,
+        "content_sha256": manifest.id,
+        "path": snapshot.path,
+        "rows": manifest.rows,
+        "splits": manifest.counts,
+        "pairs": len(load_pairs(snapshot.path)),
+        "ratings": len(load_ratings(snapshot.path)),
+        "audit": manifest.audit,
+        "quality": manifest.quality,
+        "provenance": manifest.provenance,
+        "verified": True,
+        "signed": manifest.signature is not None,
+    }
+
+
+def card(snapshot: DatasetSnapshot) -> tuple[str, list[dict[str, Any]]]:
+    """The snapshot's card as one self-contained HTML page, and the faults it flags."""
+    loaded = load(snapshot.path)
+    flags = [asdict(flag) for flag in find_flags(loaded.manifest)]
+    return render_dataset_card(loaded, load_findings(snapshot.path)), flags
+
+
+def compare(before: DatasetSnapshot, after: DatasetSnapshot) -> SnapshotDiff:
+    """What changed from one snapshot to the other."""
+    return diff(before.path, after.path)
+
+
+def _sealed(
+    draft: Draft,
+    preferences: Sequence[Preference],
+    use_case: UseCase,
+    options: BuildOptions,
+    root: Path,
+) -> tuple[Path, SnapshotManifest]:
+    training = sum(row["split"] == "train" for row in draft.rows)
+    rows = [*draft.rows, *replay_rows(options, training)]
+    asked = asdict(options) | {"replay": options.replay.name if options.replay else None}
+    provenance = {"use_case": use_case.name, "refused": draft.made.refused, "options": asked}
+    report = draft.report
+    extras = Extras(
+        pairs=tuple(p.pair for p in preferences if p.pair is not None),
+        ratings=tuple(p.rating for p in preferences if p.rating is not None),
+        findings=tuple(asdict(row) for row in report.rows) if report else (),
+        quality=report.summary() if report else {},
+    )
+    folder = root / _DATASETS
+    folder.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".sealing-"))
+    try:
+        manifest = seal(
+            rows,
+            scratch / "snapshot",
+            provenance=provenance,
+            audit=draft.audit,
+            extras=extras,
+            key=signing_key(root),
+        )
+        target = folder / manifest.id
+        if not target.exists():
+            os.replace(scratch / "snapshot", target)
+        return target, manifest
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _store(
+    database: Database,
+    principal: Principal,
+    use_case: UseCase,
+    sealed: tuple[Path, SnapshotManifest],
+) -> DatasetSnapshot:
+    folder, manifest = sealed
+    rows: tuple[Row, ...] = load(folder).rows
     with database.session() as session:
         stored = session.scalar(
             sa.select(DatasetSnapshot).where(
@@ -148,133 +216,5 @@ def build(
             )
             session.add(stored)
             session.flush()
+        repository.remember_held_out(session, stored, rows)
     return stored
-
-
-def find(session: Session, workspace_id: str, snapshot: str) -> DatasetSnapshot:
-    """By id or content hash (or a prefix of 8 characters or more)."""
-    mine = DatasetSnapshot.workspace_id == workspace_id
-    same = [DatasetSnapshot.id == snapshot]
-    if len(snapshot) >= 8:
-        same.append(DatasetSnapshot.content_sha256.startswith(snapshot, autoescape=True))
-    found = session.scalars(sa.select(DatasetSnapshot).where(mine, sa.or_(*same))).first()
-    if found is None:
-        query = sa.select(DatasetSnapshot.content_sha256).where(mine)
-        known = ", ".join(sha[:12] for sha in session.scalars(query)) or "none yet"
-        raise NotFound(f"no dataset {snapshot!r}: there are {known}")
-    return found
-
-
-def show(snapshot: DatasetSnapshot) -> dict[str, Any]:
-    """Manifest and counts, after every byte was checked."""
-    manifest = verify(snapshot.path)
-    rows = load(snapshot.path).rows
-    kinds: dict[str, dict[str, int]] = {}
-    for row in rows:
-        counts = kinds.setdefault(row["split"], {})
-        counts[row["kind"]] = counts.get(row["kind"], 0) + 1
-    return {
-        "id": snapshot.id,
-        "content_sha256": manifest.id,
-        "path": snapshot.path,
-        "rows": len(rows),
-        "splits": kinds,
-        "audit": manifest.audit,
-        "provenance": manifest.provenance,
-        "verified": True,
-    }
-
-
-def _passages_by_document(session: Session, use_case: UseCase) -> dict[str, list[dict[str, str]]]:
-    query = (
-        sa.select(Chunk, Document)
-        .join(Document, Document.current_version_id == Chunk.version_id)
-        .where(
-            Document.knowledge_base_id.in_(use_case.knowledge_base_ids),
-            Document.deleted_at.is_(None),
-        )
-        .order_by(Document.external_id, Chunk.ordinal)
-    )
-    passages: dict[str, list[dict[str, str]]] = {}
-    for chunk, document in session.execute(query):
-        title = context_path(document.title, chunk.heading_path)
-        passages.setdefault(document.external_id, []).append(
-            {"id": chunk.id, "title": title, "text": chunk.text, "version": chunk.version_id}
-        )
-    return passages
-
-
-def _rows(
-    examples: list[Example],
-    passages: dict[str, list[dict[str, str]]],
-    search: Search,
-    use_case: UseCase,
-) -> tuple[list[Row], list[dict[str, str]]]:
-    rows: list[Row] = []
-    refused: list[dict[str, str]] = []
-    for example in examples:
-        gold = _gold(example, passages) if example.kind == "grounded" else None
-        if example.kind == "grounded" and gold is None:
-            reason = f"no current document among {', '.join(example.sources)} holds its fact"
-            refused.append({"example": example.id, "reason": reason})
-            continue
-        hits = search(example.question, _DISTRACTORS + 1) if use_case.knowledge_base_ids else []
-        golds: list[RowPassage] = [gold] if gold else []
-        rows.append(
-            {
-                "id": example.content_sha256[:24],
-                "question": example.question,
-                "answer": example.answer,
-                "kind": example.kind,  # type: ignore[typeddict-item]
-                "gold": golds,
-                "distractors": [
-                    _row_passage(h) for h in hits if gold is None or h.chunk_id != gold["id"]
-                ][:_DISTRACTORS],
-                "component": "",
-                "split": "train",
-                "system": use_case.system_prompt,
-                "history": [],
-                "provenance": {
-                    "author": example.author,
-                    "reviewer": example.reviewer,
-                    "origin": example.origin,
-                    "sources": list(example.sources),
-                },
-            }
-        )
-    return rows, refused
-
-
-def _gold(example: Example, passages: dict[str, list[dict[str, str]]]) -> RowPassage | None:
-    """The current chunk of the example's documents that shares most with its supporting text."""
-    wanted = set(_WORD.findall(f"{example.gold_text or ''} {example.answer}".lower()))
-    best: tuple[float, dict[str, str]] | None = None
-    for source in example.sources:
-        for passage in passages.get(source, []):
-            words = set(_WORD.findall(passage["text"].lower()))
-            share = len(wanted & words) / max(1, len(wanted))
-            if best is None or share > best[0]:
-                best = (share, passage)
-    if best is None or best[0] < 0.3:
-        return None
-    return {"id": best[1]["id"], "title": best[1]["title"], "text": best[1]["text"]}
-
-
-def _row_passage(hit: Hit) -> RowPassage:
-    title = context_path(hit.title, hit.heading_path)
-    return {"id": hit.chunk_id, "title": title, "text": hit.text}
-
-
-def _seal(
-    rows: list[Row], folder: Path, provenance: dict[str, Any], audit: dict[str, Any]
-) -> tuple[Path, Any]:
-    folder.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".sealing-"))
-    try:
-        manifest = seal(rows, scratch / "snapshot", provenance=provenance, audit=audit)
-        target = folder / manifest.id
-        if not target.exists():
-            os.replace(scratch / "snapshot", target)
-        return target, manifest
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from app.decisions import service
+from app.db.base import now
+from app.decisions import due, service, volatility
 from app.dependencies import ContainerDep, PrincipalDep
+from app.use_cases import service as use_cases
+from evals.canonical import jsonable
+from evals.volatility import Level
 
 router = APIRouter(prefix="/decisions", tags=["decisions"])
 
@@ -30,6 +34,7 @@ def decide(body: NewDecision, container: ContainerDep, principal: PrincipalDep) 
             session,
             principal,
             body.use_case,
+            base=container.settings.base_model,
             evaluation_id=body.evaluation,
             apply=body.apply,
         )
@@ -43,6 +48,96 @@ def list_decisions(container: ContainerDep, principal: PrincipalDep) -> list[dic
     with container.database.session() as session:
         found = service.list_all(session, principal.workspace_id)
         return [service.describe(decision) for decision in found]
+
+
+class Case(BaseModel):
+    """Hard facts of a use case (see `evals.gates.CaseFacts`)."""
+
+    use_case: str
+    facts: dict[str, Any]
+
+
+class NewPlan(BaseModel):
+    """A comparison that is planned."""
+
+    questions: int = Field(ge=2)
+    clusters: int | None = Field(default=None, ge=2)
+    arms: list[str] = Field(default=["prompt", "tuned", "rag", "hybrid"], min_length=2)
+    discordance: float = 0.3
+    spec: dict[str, Any] = Field(default_factory=dict)
+
+
+class UseCaseName(BaseModel):
+    """Which use case."""
+
+    use_case: str
+
+
+@router.put("/case")
+def set_case(body: Case, container: ContainerDep, principal: PrincipalDep) -> dict[str, Any]:
+    """Declare the hard facts of a use case."""
+    principal.require("decide")
+    with container.database.session() as session:
+        use_case = service.set_case(session, principal, body.use_case, body.facts)
+        return {"use_case": use_case.name, "case": jsonable(service.case_of(use_case))}
+
+
+@router.post("/plan")
+def plan(body: NewPlan, container: ContainerDep, principal: PrincipalDep) -> dict[str, Any]:
+    """What a comparison can show, before it is run."""
+    principal.require("read")
+    clusters = body.clusters or body.questions
+    made = service.plan(body.questions, clusters, tuple(body.arms), body.spec, body.discordance)
+    shown: dict[str, Any] = jsonable(made)
+    return shown
+
+
+@router.get("/due")
+def due_decisions(
+    container: ContainerDep, principal: PrincipalDep, use_case: str | None = None
+) -> list[dict[str, Any]]:
+    """Decisions that are due again, oldest first."""
+    principal.require("read")
+    with container.database.session() as session:
+        return service.due_requests(session, principal.workspace_id, use_case)
+
+
+@router.post("/check")
+def check(
+    body: UseCaseName, container: ContainerDep, principal: PrincipalDep
+) -> list[dict[str, Any]]:
+    """Look at every trigger of a use case's newest decision once."""
+    principal.require("decide")
+    with container.database.session() as session:
+        use_case = use_cases.get(session, principal.workspace_id, body.use_case)
+        checks = due.check(
+            session,
+            use_case,
+            base=container.settings.base_model,
+            embed=lambda texts: container.knowledge.by_source(None).embedder.embed_passages(texts),
+            moment=now(),
+        )
+        return [jsonable(found) for found in checks]
+
+
+@router.get("/volatility/{use_case}")
+def measure_volatility(
+    use_case: str, container: ContainerDep, principal: PrincipalDep, level: Level | None = None
+) -> dict[str, Any]:
+    """How fast the answers of a use case change, from its knowledge base's log."""
+    principal.require("read")
+    with container.database.session() as session:
+        found = use_cases.get(session, principal.workspace_id, use_case)
+        return volatility.describe(volatility.measure(session, found, now(), level))
+
+
+@router.get("/{decision_id}/why")
+def why(decision_id: str, container: ContainerDep, principal: PrincipalDep) -> dict[str, Any]:
+    """The reasons of a decision in plain sentences."""
+    principal.require("read")
+    with container.database.session() as session:
+        decision = service.find(session, principal.workspace_id, decision_id)
+        return {"id": decision.id, "status": decision.status, "sentences": service.why(decision)}
 
 
 @router.get("/{decision_id}")

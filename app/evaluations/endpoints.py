@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
 from app.dependencies import ContainerDep, PrincipalDep
-from app.evaluations import service
+from app.evaluations import logged, service
 from app.jobs import service as jobs
 
 router = APIRouter(prefix="/evaluations", tags=["evaluations"])
@@ -23,9 +23,16 @@ class NewEvaluation(BaseModel):
     samples: str
     arms: list[str] = Field(default=["prompt", "rag", "tuned", "hybrid"], min_length=1)
     adapter: str | None = None
+    samples_format: Literal["auto", "samples", "squad", "faq"] = "auto"
     remove_gold: bool = False
-    primary: str = "token_f1"
+    hidden_twins: bool = False
+    primary: str | None = None
     spec: dict[str, Any] = Field(default_factory=dict)
+    repeats: int = Field(default=1, ge=1, le=20)
+    temperature: float = Field(default=0.0, ge=0.0, le=2.0)
+    task: Literal["classification"] | None = None
+    before: str | None = None
+    costs: dict[str, Any] = Field(default_factory=dict)
 
 
 @router.post("", status_code=202)
@@ -44,7 +51,7 @@ def start(body: NewEvaluation, container: ContainerDep, principal: PrincipalDep)
                 Path(body.samples),
                 tuple(body.arms),
                 body.adapter,
-                {"remove_gold": body.remove_gold, "primary": body.primary, "spec": body.spec},
+                body.model_dump(exclude={"use_case", "samples", "arms", "adapter"}),
             ),
             container.settings.root,
         )
@@ -59,6 +66,17 @@ def list_evaluations(container: ContainerDep, principal: PrincipalDep) -> list[d
     principal.require("read")
     with container.database.session() as session:
         return service.list_all(session, principal.workspace_id)
+
+
+@router.get("/samples/{use_case}")
+def logged_samples(
+    use_case: str, container: ContainerDep, principal: PrincipalDep
+) -> list[dict[str, Any]]:
+    """Samples made of the use case's approved corrections."""
+    principal.require("evaluate")
+    with container.database.session() as session:
+        samples = logged.corrected_samples(session, principal.workspace_id, use_case)
+    return logged.as_records(samples)
 
 
 @router.get("/{evaluation_id}")

@@ -16,18 +16,20 @@ from app.db.tables import Evaluation, UseCase
 from app.engines.types import EngineError
 from app.errors import BadInput
 from app.evaluations import reports
-from app.evaluations.reports import BASELINES, BEST_SENTENCE, CONSTANT
+from app.evaluations.known import known_of
+from app.evaluations.reports import BASELINES, BEST_SENTENCE, BM25, CONSTANT
 from app.jobs.runner import JobContext
-from evals.baselines import best_sentence_arm, constant_answer
+from evals.baselines import best_sentence_arm, bm25_template_arm, constant_answer
+from evals.hiding import is_hidden
 from evals.outputs import Output, Passage
-from evals.runner import RunProgress, run_arms
+from evals.runner import RunOptions, RunProgress, run_arms
 from evals.samples import Sample, load_samples
 from retrieval.types import WorkspaceId
 from tuning.prompt import Message
 
 
 class EvaluationJob:
-    """Handler of `evaluate` jobs. Payload: evaluation_id, arms, remove_gold, style, primary."""
+    """Handler of `evaluate` jobs. Payload: evaluation_id, arms, style, primary, repeats."""
 
     def __init__(self, database: Database, root: Path, answers: AnswerService) -> None:
         self._database = database
@@ -42,21 +44,26 @@ class EvaluationJob:
         folder = Path(evaluation.path)
         samples = load_samples(folder / "samples.jsonl")
         started = time.perf_counter()
-        arms: dict[str, Callable[[Sample], Output]] = {
-            spec["name"]: self._arm(spec, use_case, job) for spec in job.payload["arms"]
-        }
-        if job.payload.get("baselines", True):
-            arms |= self._baselines(samples, use_case, job)
-        run_arms(
-            samples,
-            arms,
-            store=folder / "outputs.jsonl",
-            progress=lambda p: job.progress(p.done, p.total, _shown(p)),
-            expected_errors=(EngineError, BadInput),
-        )
+        primary = job.payload.get("primary", "token_f1")
+        for repeat in range(int(job.payload.get("repeats", 1))):
+            arms: dict[str, Callable[[Sample], Output]] = {
+                spec["name"]: self._arm(spec, use_case, job, repeat) for spec in job.payload["arms"]
+            }
+            if repeat == 0 and job.payload.get("baselines", True):
+                arms |= self._baselines(samples, use_case)
+            run_arms(
+                samples,
+                arms,
+                store=folder / "outputs.jsonl",
+                progress=lambda p: job.progress(p.done, p.total, _shown(p)),
+                expected_errors=(EngineError, BadInput),
+                options=RunOptions(primary=primary, repeat=repeat),
+            )
         seconds = time.perf_counter() - started
         job.progress(len(samples) * len(arms), len(samples) * len(arms), "writing the report")
-        summary = reports.write(folder, job.payload, use_case.name, seconds)
+        with self._database.session() as session:
+            known = known_of(session, evaluation, use_case)
+        summary = reports.write(folder, job.payload, use_case.name, seconds, known=known)
         with self._database.session() as session:
             session.execute(
                 sa.update(Evaluation).where(Evaluation.id == evaluation.id).values(summary=summary)
@@ -64,7 +71,7 @@ class EvaluationJob:
         return {"evaluation": evaluation.id, "path": str(folder), "seconds": round(seconds, 1)}
 
     def _arm(
-        self, spec: dict[str, Any], use_case: UseCase, job: JobContext
+        self, spec: dict[str, Any], use_case: UseCase, job: JobContext, repeat: int
     ) -> Callable[[Sample], Output]:
         def solve(sample: Sample) -> Output:
             result = self._answers.answer(
@@ -80,7 +87,9 @@ class EvaluationJob:
                     adapter=spec.get("adapter"),
                     asked_by="evaluation",
                     record=False,
-                    without_documents=sample.gold if job.payload.get("remove_gold") else (),
+                    without_documents=sample.gold if is_hidden(sample) else (),
+                    temperature=float(job.payload.get("temperature", 0.0)),
+                    seed=repeat,
                 )
             )
             return self._output(sample, spec["name"], result)
@@ -107,34 +116,43 @@ class EvaluationJob:
                 ],
                 "identity": result.identity_sha256,
                 "grounded": result.grounded,
+                "coverage": result.coverage,
+                "first_token_s": result.timings.get("first_token_s"),
             },
         )
 
     def _baselines(
-        self, samples: tuple[Sample, ...], use_case: UseCase, job: JobContext
+        self, samples: tuple[Sample, ...], use_case: UseCase
     ) -> dict[str, Callable[[Sample], Output]]:
+        asked: dict[str, list[Passage]] = {}
+
         def retrieve(sample: Sample) -> list[Passage]:
+            if sample.id in asked:  # the second baseline asks right after the first
+                return asked.pop(sample.id)
             found = self._answers.retrieve(
                 AnswerRequest(
                     workspace_id=WorkspaceId(use_case.workspace_id),
                     use_case=use_case.name,
                     question=sample.question,
                     arm="rag",
-                    without_documents=sample.gold if job.payload.get("remove_gold") else (),
+                    without_documents=sample.gold if is_hidden(sample) else (),
                 )
             )
             names = describe_versions(self._database, [hit.version_id for hit in found])
-            return [Passage(names[hit.version_id].document, hit.text) for hit in found]
+            asked[sample.id] = [Passage(names[h.version_id].document, h.text) for h in found]
+            return asked[sample.id]
 
         baselines = {CONSTANT: constant_answer(samples, arm=CONSTANT)}
         if use_case.knowledge_base_ids:
             baselines[BEST_SENTENCE] = best_sentence_arm(retrieve, arm=BEST_SENTENCE)
+            baselines[BM25] = bm25_template_arm(retrieve, arm=BM25)
         return baselines
 
 
 def _shown(progress: RunProgress) -> str:
     parts = [
         f"{arm.arm} {arm.mean:.2f}"
+        + ("" if arm.low is None or arm.high is None else f" ({arm.low:.2f}–{arm.high:.2f})")
         for arm in progress.arms
         if arm.mean is not None and arm.arm not in BASELINES
     ]

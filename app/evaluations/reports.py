@@ -5,21 +5,31 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from evals.analysis import Known, analyse
 from evals.arms import COST_ORDER
+from evals.canonical import digest
 from evals.decision import Decision, decide
 from evals.decision_spec import DecisionSpec, parse_spec
 from evals.evaluation import Evaluation, evaluate
+from evals.outputs import Output
+from evals.regression import write_scores
 from evals.report import Section, render_report, to_json, to_markdown
 from evals.runner import read_outputs
 from evals.samples import load_samples
 
 CONSTANT = "constant answer"
 BEST_SENTENCE = "best sentence"
-BASELINES = (CONSTANT, BEST_SENTENCE)
+BM25 = "BM25 and template"
+BASELINES = (CONSTANT, BEST_SENTENCE, BM25)
+MANIFEST_VERSION = 1
+_OPTIONS = ("remove_gold", "hidden_twins", "repeats", "temperature", "task", "before", "costs")
+RERUN = "tandem eval run --manifest manifest.json"
 
 
 def measure(folder: Path, payload: dict[str, Any]) -> tuple[Evaluation, Decision]:
@@ -52,30 +62,74 @@ def write(
     use_case: str,
     seconds: float,
     sections: list[Section] | None = None,
+    *,
+    known: Known | None = None,
 ) -> dict[str, Any]:
-    """Write report.html, report.md and result.json; returns the JSON record."""
+    """Write report.html, report.md, result.json, scores.json and manifest.json.
+
+    Returns:
+        The JSON record of result.json.
+    """
     evaluation, decision = measure(folder, payload)
+    samples = load_samples(folder / "samples.jsonl")
+    outputs = read_outputs(folder / "outputs.jsonl")
+    analysis = analyse(evaluation, samples, outputs, known)
     manifest = {
+        "title": f"Evaluation of {use_case}",
+        "created_at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "rerun": RERUN,
         "use_case": use_case,
         "arms": payload["arms"],
         "samples": payload.get("samples_name", "samples.jsonl"),
-        "remove_gold": bool(payload.get("remove_gold")),
+        "samples_used_before": known.earlier_uses if known else None,
+        **{name: payload[name] for name in _OPTIONS if payload.get(name)},
+        "texts_sha256": texts_digest(outputs),
         "seconds": round(seconds, 1),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         **payload.get("manifest", {}),
     }
-    extra = sections or []
-    html = render_report(evaluation, decision, manifest=manifest, extra_sections=extra)
-    _replace(folder / "report.html", html)
-    markdown = to_markdown(evaluation, decision, manifest=manifest, extra_sections=extra)
-    _replace(folder / "report.md", markdown)
-    record = to_json(evaluation, decision, manifest=manifest, extra_sections=extra)
-    if not isinstance(record, str):
-        record = json.dumps(record, indent=1)
+    parts: dict[str, Any] = {
+        "manifest": manifest,
+        "extra_sections": sections or [],
+        "analysis": analysis,
+    }
+    record = to_json(evaluation, decision, **parts)
+    _replace(folder / "report.html", render_report(evaluation, decision, **parts))
+    _replace(folder / "report.md", to_markdown(evaluation, decision, **parts))
     _replace(folder / "result.json", record)
+    scores = write_scores(evaluation.table, evaluation.primary, evaluation.samples_digest)
+    _replace(folder / "scores.json", scores)
+    _replace(folder / "manifest.json", json.dumps(rerun_manifest(payload, use_case, outputs)))
     summary: dict[str, Any] = json.loads(record)
     return summary
+
+
+def rerun_manifest(
+    payload: dict[str, Any], use_case: str, outputs: Sequence[Output]
+) -> dict[str, Any]:
+    """What `tandem eval run --manifest` needs to run the same again and to compare.
+
+    The samples lie beside it; questions whose documents were hidden carry that in their tags.
+    """
+    adapters = [spec["adapter"] for spec in payload["arms"] if spec["arm"] in ("tuned", "hybrid")]
+    return {
+        "manifest_version": MANIFEST_VERSION,
+        "use_case": use_case,
+        "samples": "samples.jsonl",
+        "arms": [spec["name"] for spec in payload["arms"]],
+        "adapter": next((name for name in adapters if name and name != "reader"), None),
+        "primary": payload.get("primary", "token_f1"),
+        "spec": payload.get("spec") or {},
+        **{name: payload[name] for name in ("repeats", "temperature", "task") if name in payload},
+        "texts_sha256": texts_digest(outputs),
+    }
+
+
+def texts_digest(outputs: Sequence[Output]) -> str:
+    """Identity of what all arms said, word for word, whatever the timings."""
+    said = sorted((o.arm, o.sample_id, o.repeat, o.text, o.abstained) for o in outputs)
+    return digest(said)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +14,14 @@ from sqlalchemy.orm import Session
 from app.db.base import new_id
 from app.db.tables import Evaluation, Job
 from app.errors import BadInput, NotFound
-from app.evaluations import reports
+from app.evaluations import known, reports
 from app.evaluations.jobs import arms_from
 from app.use_cases import service as use_cases
 from app.workspaces.policy import Principal
-from evals.samples import load_samples, samples_digest
+from evals.hiding import hide_gold, is_hidden, with_hidden_twins
+from evals.linking import link_samples
+from evals.loaders import load
+from evals.samples import Sample, sample_record, samples_digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,9 @@ def start(
             spec["adapter"] = use_cases.find_adapter(
                 session, principal.workspace_id, spec["adapter"]
             ).id
-    rules = {"arms": specs, **comparison.options}
-    loaded = load_samples(samples)
+    rules = {"arms": specs, **_checked(session, principal, comparison.options)}
+    loaded = load(samples, str(rules.pop("samples_format", "auto")))
+    asked = _asked(loaded, rules)
     reports.spec_for(rules)  # an unknown metric or rule is refused now, not after hours of work
     unfinished = _unfinished(session, use_case.id, samples_digest(loaded), rules)
     if unfinished is not None:
@@ -59,7 +63,8 @@ def start(
     evaluation_id = new_id()
     folder = root / "evaluations" / evaluation_id
     folder.mkdir(parents=True)
-    shutil.copyfile(samples, folder / "samples.jsonl")
+    lines = (json.dumps(sample_record(sample)) for sample in asked)
+    (folder / "samples.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
     job = Job(
         workspace_id=principal.workspace_id,
         kind="evaluate",
@@ -68,6 +73,8 @@ def start(
             "samples_name": samples.name,
             "style": use_case.options.get("style_pattern"),
             **rules,
+            # Refusing alone says nothing about answering: such a run decides only when named.
+            "remove_gold": any(map(is_hidden, asked)) and not any(s.answerable for s in asked),
         },
         created_by=principal.name,
     )
@@ -86,6 +93,29 @@ def start(
     session.add(evaluation)
     session.flush()
     return evaluation, job
+
+
+def _checked(session: Session, principal: Principal, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options without those that are not set, refused now if they cannot be used."""
+    rules = {name: value for name, value in options.items() if value not in (None, False, {})}
+    if rules.get("remove_gold") and rules.get("hidden_twins"):
+        raise BadInput("choose one of remove_gold (only hidden) and hidden_twins (both)")
+    rules.setdefault("primary", "abstention" if rules.get("remove_gold") else "token_f1")
+    known.rates_from(rules.get("costs") or {})
+    if "before" in rules:
+        known.find_earlier(session, principal.workspace_id, rules["before"])
+    repeats, temperature = rules.get("repeats", 1), rules.get("temperature", 0.0)
+    if repeats > 1 and temperature <= 0:
+        raise BadInput("repeats need a temperature above 0: without one all answers are the same")
+    return rules
+
+
+def _asked(loaded: tuple[Sample, ...], rules: Mapping[str, Any]) -> tuple[Sample, ...]:
+    if rules.get("remove_gold"):
+        return link_samples(hide_gold(loaded))
+    if rules.get("hidden_twins"):
+        return link_samples(with_hidden_twins(loaded))
+    return loaded
 
 
 def _unfinished(
@@ -115,6 +145,14 @@ def find(session: Session, workspace_id: str, evaluation_id: str) -> Evaluation:
     if not found.summary:
         raise BadInput(f"evaluation {evaluation_id!r} has not finished")
     return found
+
+
+def any_finished(session: Session, workspace_id: str, use_case_id: str) -> bool:
+    """Whether there is an evaluation to decide from."""
+    query = sa.select(Evaluation).where(
+        Evaluation.workspace_id == workspace_id, Evaluation.use_case_id == use_case_id
+    )
+    return any(e.summary and not e.manifest.get("remove_gold") for e in session.scalars(query))
 
 
 def latest(session: Session, workspace_id: str, use_case_id: str) -> Evaluation:

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from app.dependencies import ContainerDep, PrincipalDep
-from app.feedback import service
+from app.feedback import service, tickets
 
 router = APIRouter(tags=["feedback"])
 
@@ -73,4 +73,26 @@ def decide(
             "reason": verdict.reason,
             "example": verdict.example.id if verdict.example else None,
             "kind": verdict.example.kind if verdict.example else None,
+            "class": verdict.review.correction_class,
+            "ticket": verdict.ticket.id if verdict.ticket else None,
         }
+
+
+@router.get("/tickets")
+def list_tickets(
+    container: ContainerDep, principal: PrincipalDep, state: str = "open"
+) -> list[dict[str, Any]]:
+    """What corrections ask of the knowledge base; `state`: open, closed, all."""
+    principal.require("read")
+    with container.database.session() as session:
+        return tickets.list_tickets(session, principal.workspace_id, state)
+
+
+@router.post("/tickets/{ticket_id}/close")
+def close_ticket(
+    ticket_id: str, container: ContainerDep, principal: PrincipalDep
+) -> dict[str, Any]:
+    """Close a ticket when the knowledge base says what it should."""
+    principal.require("knowledge.write")
+    with container.database.session() as session:
+        return tickets.close(session, principal, ticket_id)

@@ -8,36 +8,40 @@ weights (see docs/adr/0004).
 from __future__ import annotations
 
 import hashlib
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from app.answers.grounding import is_abstention, without_markers
+from app.answers.grounding import without_markers
 from app.answers.service import find as find_answer
 from app.db.base import now
-from app.db.tables import Answer, AnswerChunk, Chunk, Document, Example, Feedback, Review, UseCase
+from app.db.tables import Answer, Example, Feedback, Review, Ticket, UseCase
 from app.errors import BadInput, Conflict, Forbidden, NotFound
+from app.feedback.classification import classify_correction
+from app.feedback.evidence import Evidence, find_evidence
 from app.workspaces.policy import Principal
-from evals.metrics.values import unsupported_values
 
 RATINGS = ("up", "down")
 DECISIONS = ("approve", "edit", "reject")
-_WORD = re.compile(r"\w+")
 _CITE = "{cite}"
-_MIN_OVERLAP = 0.34
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of a review. `outcome`: example, knowledge_gap or rejected."""
+    """What came of a review.
+
+    `outcome`: example, knowledge_gap (with a ticket where somebody must act), stale_context,
+    cosmetic or rejected.
+    """
 
     review: Review
     outcome: str
     example: Example | None
     reason: str
+    ticket: Ticket | None = None
 
 
 def give(
@@ -96,6 +100,7 @@ def queue(
             "reviewer": review.reviewer,
             "final_text": review.final_text,
             "note": review.note,
+            "class": review.correction_class,
         }
         for review, feedback, answer in session.execute(query)
     ]
@@ -141,16 +146,28 @@ def decide(
 def _learn(session: Session, review: Review, feedback: Feedback, principal: Principal) -> Verdict:
     answer = session.get_one(Answer, feedback.answer_id)
     use_case = session.get_one(UseCase, answer.use_case_id)
-    text = without_markers(str(review.final_text))
-    kind, gold, reason = _classify(session, answer, text, use_case.abstain_sentence)
-    if kind == "knowledge_gap":
-        return Verdict(review, kind, None, reason)
+    final = str(review.final_text)
+    correction = classify_correction(answer.text, final, use_case.abstain_sentence)
+    review.correction_class, review.edit_ratio = correction.kind, round(correction.edit_ratio, 4)
+    session.flush()
+    if correction.kind == "cosmetic":
+        return Verdict(review, "cosmetic", None, "it changes nothing that could be learned")
+    text = without_markers(final)
+    evidence = find_evidence(session, use_case, answer, text)
+    if evidence.status == "changed_since":
+        return Verdict(review, "knowledge_gap", None, evidence.reason)
+    if evidence.status in ("knowledge", "retrieval", "reindex"):
+        ticket = _open_ticket(session, review, answer, evidence)
+        outcome = "stale_context" if evidence.status == "reindex" else "knowledge_gap"
+        return Verdict(review, outcome, None, evidence.reason, ticket)
+    gold = _gold(evidence)
+    history = [turn for turn in answer.history if turn.get("role") in ("user", "assistant")]
     example = Example(
         workspace_id=review.workspace_id,
         use_case_id=use_case.id,
-        kind=kind,
+        kind=evidence.status,
         question=answer.question,
-        answer=str(review.final_text) if _CITE in str(review.final_text) else text,
+        answer=final if _CITE in final else text,
         sources=[row["document"] for row in gold],
         gold_text=gold[0]["text"] if gold else None,
         gold=gold,
@@ -158,7 +175,10 @@ def _learn(session: Session, review: Review, feedback: Feedback, principal: Prin
         reviewer=principal.name,
         review_id=review.id,
         origin=f"answer {answer.id}",
-        content_sha256=example_digest(answer.question, text),
+        content_sha256=example_digest(answer.question, text, [t["content"] for t in history]),
+        source_type="correction",
+        document_versions=[row["version"] for row in gold],
+        history=history,
     )
     taken = sa.select(Example).where(
         Example.use_case_id == use_case.id, Example.content_sha256 == example.content_sha256
@@ -167,61 +187,41 @@ def _learn(session: Session, review: Review, feedback: Feedback, principal: Prin
         return Verdict(review, "example", session.scalar(taken), "the same example exists already")
     session.add(example)
     session.flush()
-    return Verdict(review, "example", example, reason)
+    return Verdict(review, "example", example, evidence.reason)
 
 
-def _classify(
-    session: Session, answer: Answer, text: str, abstain: str
-) -> tuple[str, list[dict[str, str]], str]:
-    """Kind of example and its supporting passage, from the passages the answer was given."""
-    if is_abstention(text, abstain):
-        return "abstain", [], "teaches to abstain"
-    query = (
-        sa.select(AnswerChunk, Chunk, Document)
-        .join(Chunk, Chunk.id == AnswerChunk.chunk_id)
-        .join(Document, Document.id == AnswerChunk.document_id)
-        .where(
-            AnswerChunk.answer_id == answer.id,
-            Document.deleted_at.is_(None),
-            Document.current_version_id == AnswerChunk.version_id,
-        )
-        .order_by(AnswerChunk.number)
+def _open_ticket(session: Session, review: Review, answer: Answer, evidence: Evidence) -> Ticket:
+    ticket = Ticket(
+        workspace_id=review.workspace_id,
+        use_case_id=answer.use_case_id,
+        review_id=review.id,
+        kind=evidence.status,
+        question=answer.question,
+        correction=str(review.final_text),
+        reason=evidence.reason,
+        documents=list(evidence.documents),
     )
-    rows = [(chunk, document) for _, chunk, document in session.execute(query)]
-    if not rows:
-        given = sa.select(AnswerChunk.number).where(AnswerChunk.answer_id == answer.id)
-        if session.scalars(given).first() is not None:
-            return "knowledge_gap", [], "its passages have changed since: ask again"
-        return "style", [], "teaches voice: the answer had no passages"
-    words = {w for w in _WORD.findall(text.lower()) if len(w) > 2}
-    best: tuple[float, Chunk, Document] | None = None
-    for chunk, document in rows:
-        if unsupported_values(text, [chunk.text]):
-            continue
-        share = len(words & set(_WORD.findall(chunk.text.lower()))) / max(1, len(words))
-        if best is None or share > best[0]:
-            best = (share, chunk, document)
-    if best is None:
-        wrong = unsupported_values(text, [chunk.text for chunk, _ in rows])
-        named = ", ".join(value.surface for value in wrong) or "its values together"
-        return (
-            "knowledge_gap",
-            [],
-            f"no passage says {named}: change the knowledge base, then ask again",
-        )
-    share, chunk, document = best
-    if share < _MIN_OVERLAP:
-        return "style", [], "teaches voice: it states nothing that the passages hold"
-    gold = {
-        "id": chunk.id,
-        "title": document.title,
-        "text": chunk.text,
-        "version": chunk.version_id,
-    }
-    return "grounded", [gold | {"document": document.external_id}], "teaches to use its passage"
+    session.add(ticket)
+    session.flush()
+    return ticket
 
 
-def example_digest(question: str, answer: str) -> str:
+def _gold(evidence: Evidence) -> list[dict[str, str]]:
+    chunk, document = evidence.chunk, evidence.document
+    if chunk is None or document is None:
+        return []
+    return [
+        {
+            "id": chunk.id,
+            "title": document.title,
+            "text": chunk.text,
+            "version": chunk.version_id,
+            "document": document.external_id,
+        }
+    ]
+
+
+def example_digest(question: str, answer: str, history: Sequence[str] = ()) -> str:
     """Identity of an example's content, blanks and case folded."""
-    folded = "\x1f".join(" ".join(part.lower().split()) for part in (question, answer))
+    folded = "\x1f".join(" ".join(part.lower().split()) for part in (*history, question, answer))
     return hashlib.sha256(folded.encode()).hexdigest()

@@ -10,7 +10,15 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from app.db.base import now
-from app.db.tables import Chunk, Document, DocumentGroup, DocumentVersion, KnowledgeBase
+from app.db.tables import (
+    CachedAnswer,
+    CachedAnswerVersion,
+    Chunk,
+    Document,
+    DocumentGroup,
+    DocumentVersion,
+    KnowledgeBase,
+)
 from app.errors import NotFound
 from app.knowledge.view import View
 from retrieval.index import Narrowing
@@ -157,6 +165,7 @@ def _ids(kb: KnowledgeBase) -> sa.Select[Any]:
 def set_groups(session: Session, document: Document, groups: Iterable[str]) -> None:
     """Who may be answered from the document from this commit on; none means everyone."""
     session.execute(sa.delete(DocumentGroup).where(DocumentGroup.document_id == document.id))
+    _evict_answers(session, DocumentVersion.document_id == document.id)
     session.add_all(
         DocumentGroup(
             document_id=document.id, name=name, knowledge_base_id=document.knowledge_base_id
@@ -267,6 +276,7 @@ def retire(session: Session, version_id: str, moment: datetime) -> None:
         .where(DocumentVersion.id == version_id)
         .values(state="retired", valid_to=moment)
     )
+    _evict_answers(session, DocumentVersion.id == version_id)
 
 
 def purge_version(session: Session, version_id: str) -> None:
@@ -276,6 +286,7 @@ def purge_version(session: Session, version_id: str) -> None:
         .where(DocumentVersion.id == version_id)
         .values(state="purged", valid_to=now())
     )
+    _evict_answers(session, DocumentVersion.id == version_id)
 
 
 def delete_document(session: Session, document: Document, *, purge: bool) -> list[str]:
@@ -301,11 +312,24 @@ def delete_document(session: Session, document: Document, *, purge: bool) -> lis
             valid_to=sa.func.coalesce(DocumentVersion.valid_to, moment),
         )
     )
+    _evict_answers(session, DocumentVersion.document_id == document.id)
     document.current_version_id = None
     document.deleted_at = moment
     session.add(document)
     session.flush()
     return ended
+
+
+def _evict_answers(session: Session, of: sa.ColumnElement[bool]) -> None:
+    """Forget the cached answers that were made of these versions, and no others."""
+    versions = sa.select(DocumentVersion.id).where(of)
+    used = sa.select(CachedAnswerVersion.cached_id).where(
+        CachedAnswerVersion.version_id.in_(versions)
+    )
+    session.execute(
+        sa.delete(CachedAnswer).where(CachedAnswer.id.in_(used)),
+        execution_options={"synchronize_session": False},
+    )
 
 
 def chunks_at(

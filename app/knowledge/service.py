@@ -24,6 +24,20 @@ from retrieval.types import Chunk as Passage
 from retrieval.types import Hit, IndexedChunk, Scope, WorkspaceId, located_text
 
 _WINDOW = 500
+_CURRENT = aliased(DocumentVersion)
+# Built once: every answer asks it, and building it takes longer than running it.
+_NAMES = (
+    sa.select(
+        DocumentVersion.id,
+        Document.external_id,
+        DocumentVersion.number,
+        Document.current_version_id,
+        _CURRENT.number,
+    )
+    .join(Document, Document.id == DocumentVersion.document_id)
+    .outerjoin(_CURRENT, _CURRENT.id == Document.current_version_id)
+    .where(DocumentVersion.id.in_(sa.bindparam("ids", expanding=True)))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,22 +261,10 @@ def version_names(session: Session, version_ids: Sequence[str]) -> dict[str, Ver
     """How versions are called, by their ids."""
     if not version_ids:
         return {}
-    current = aliased(DocumentVersion)
-    query = (
-        sa.select(
-            DocumentVersion.id,
-            Document.external_id,
-            DocumentVersion.number,
-            Document.current_version_id,
-            current.number,
-        )
-        .join(Document, Document.id == DocumentVersion.document_id)
-        .outerjoin(current, current.id == Document.current_version_id)
-        .where(DocumentVersion.id.in_(version_ids))
-    )
+    rows = session.execute(_NAMES, {"ids": list(version_ids)})
     return {
         version_id: VersionName(name, number, None if version_id == current_id else newest or 0)
-        for version_id, name, number, current_id, newest in session.execute(query)
+        for version_id, name, number, current_id, newest in rows
     }
 
 

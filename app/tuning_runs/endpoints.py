@@ -11,10 +11,10 @@ from pydantic import BaseModel, Field
 
 from app.dependencies import ContainerDep, PrincipalDep
 from app.jobs import service as jobs
-from app.tuning_runs import adapters, reader, service
+from app.tuning_runs import adapters, explaining, reader, registry, service
 from app.use_cases import service as use_cases
 from tuning.adapters import verify
-from tuning.card import render_card
+from tuning.model_card import render_markdown
 
 router = APIRouter(tags=["tuning"])
 
@@ -34,6 +34,49 @@ class RegisterAdapter(BaseModel):
     use_case: str
     path: str
     name: str | None = None
+
+
+class Explain(BaseModel):
+    """What to recommend a method for; see `tuning.explain.Situation` for the hints."""
+
+    use_case: str
+    dataset: str
+    start_from: str | None = None
+    hints: dict[str, Any] = Field(default_factory=dict)
+
+
+class Move(BaseModel):
+    """A stage (candidate, staged, live, retired) and why."""
+
+    stage: str
+    reason: str = ""
+
+
+class Rollback(BaseModel):
+    """Why the live adapter goes back to the one before."""
+
+    reason: str = ""
+
+
+@router.post("/tuning-runs/explain")
+def explain(body: Explain, container: ContainerDep, principal: PrincipalDep) -> dict[str, Any]:
+    """Recommend a method and settings, with time and cost from a short probe of this machine."""
+    principal.require("tune")
+    return explaining.explain(
+        container.database, container.base, principal, explaining.Asked(**body.model_dump())
+    )
+
+
+@router.get("/tuning-runs/{run}/events")
+def run_events(
+    run: str, container: ContainerDep, principal: PrincipalDep, after: int = 0
+) -> dict[str, Any]:
+    """Progress events of a run from number `after` on, and the number to ask from next."""
+    principal.require("read")
+    with container.database.session() as session:
+        found = service.find(session, principal.workspace_id, run)
+    events = service.read_events(container.settings.root, found.id)
+    return {"events": events[after:], "next": len(events)}
 
 
 @router.post("/tuning-runs", status_code=202)
@@ -91,6 +134,38 @@ def register(
     return {"id": adapter.id, "name": adapter.name, "digest": adapter.digest}
 
 
+@router.post("/adapters/{adapter}/stage")
+def move_adapter(
+    adapter: str, body: Move, container: ContainerDep, principal: PrincipalDep
+) -> dict[str, Any]:
+    """Take an adapter to its next stage; a live one serves at once."""
+    principal.require("decide")
+    with container.database.session() as session:
+        moved = registry.move(session, principal, adapter, body.stage, body.reason)
+        return {"id": moved.id, "name": moved.name, "stage": moved.stage}
+
+
+@router.get("/adapters/{adapter}/history")
+def adapter_history(
+    adapter: str, container: ContainerDep, principal: PrincipalDep
+) -> list[dict[str, Any]]:
+    """Who moved an adapter from which stage to which, and why."""
+    principal.require("read")
+    with container.database.session() as session:
+        return registry.history(session, principal.workspace_id, adapter)
+
+
+@router.post("/use-cases/{use_case}/adapters/rollback")
+def roll_back(
+    use_case: str, body: Rollback, container: ContainerDep, principal: PrincipalDep
+) -> dict[str, Any]:
+    """Serve with the adapter that was live before the live one."""
+    principal.require("decide")
+    with container.database.session() as session:
+        back = registry.rollback(session, principal, use_case, body.reason)
+        return {"id": back.id, "name": back.name, "stage": back.stage}
+
+
 @router.get("/adapters/{adapter}")
 def show_adapter(adapter: str, container: ContainerDep, principal: PrincipalDep) -> dict[str, Any]:
     """An adapter with its manifest and card, after every byte was checked."""
@@ -107,5 +182,5 @@ def show_adapter(adapter: str, container: ContainerDep, principal: PrincipalDep)
         "verified": True,
         "manifest": asdict(manifest),
         "smoke": found.manifest.get("smoke"),
-        "card": render_card(manifest),
+        "card": render_markdown(manifest),
     }

@@ -69,7 +69,17 @@ class TuningJob:
             )
         job.progress(100, 100, "done")
         manifest = adapter.manifest
-        keys = ("seconds", "steps", "tokens", "best_step", "stopped_by", "peak_memory_bytes")
+        keys = (
+            "method",
+            "objective",
+            "seconds",
+            "estimate",
+            "steps",
+            "tokens",
+            "best_step",
+            "stopped_by",
+            "peak_memory_bytes",
+        )
         return {
             "adapter": adapter.id,
             "name": adapter.name,
@@ -103,10 +113,13 @@ class TuningJob:
         reader_thread = threading.Thread(target=lambda: errors.extend(stderr), daemon=True)
         reader_thread.start()
         last: dict[str, Any] = {}
-        for line in child.stdout:
-            if line.startswith("{"):
-                last = json.loads(line)
-                job.progress(*shown(last))
+        with (output.parent / f"{output.name}.events.jsonl").open("a", encoding="utf-8") as events:
+            for line in child.stdout:
+                if line.startswith("{"):
+                    last = json.loads(line)
+                    events.write(line)
+                    events.flush()
+                    job.progress(*shown(last))
         code = child.wait()
         reader_thread.join()
         if code == EXIT_INTERRUPTED:  # it saved a checkpoint and goes on at the next launch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,11 +11,20 @@ from sqlalchemy.orm import Session
 
 from app.datasets import service as datasets
 from app.db.tables import Job, TuningRun
-from app.errors import BadInput
+from app.errors import BadInput, NotFound
 from app.use_cases import service as use_cases
 from app.workspaces.policy import Principal
+from tuning.methods import METHODS
 
 SETTINGS = (
+    "method",
+    "objective",
+    "beta",
+    "sft_weight",
+    "train_share",
+    "gradient_checkpointing",
+    "track",
+    "virtual_tokens",
     "r",
     "alpha",
     "learning_rate",
@@ -35,6 +46,9 @@ SETTINGS = (
 # A second stage at the first stage's learning rate overwrites it (docs/LOG.md, XQuAD); its rank
 # must be at least the first stage's.
 _FROM_ADAPTER = {"r": 32, "alpha": 64, "learning_rate": 5e-4}
+# A preference run is held to where it starts; large steps only wear it off.
+_PREFERENCE = {"learning_rate": 5e-5, "epochs": 1, "batch_rows": 4}
+_PROBE_STEPS = 2
 
 
 def start(
@@ -55,7 +69,7 @@ def start(
     origin = start_from or "reader"
     if origin not in ("reader", "none"):
         origin = use_cases.find_adapter(session, principal.workspace_id, origin).id
-    defaults = {} if origin == "none" else _FROM_ADAPTER
+    defaults = _defaults(settings, origin)
     wanted = {"settings": defaults | settings, "from": origin}
     unfinished = _unfinished(session, use_case.id, snapshot.id, wanted)
     if unfinished is not None:
@@ -77,6 +91,50 @@ def start(
     job.payload = {"run_id": run.id, **wanted}
     session.flush()
     return run, job
+
+
+def _defaults(settings: dict[str, Any], origin: str) -> dict[str, Any]:
+    """Settings that the method, the objective and the start call for.
+
+    Raises:
+        BadInput: The method is unknown, or cannot start from a LoRA.
+    """
+    method = settings.get("method", "lora")
+    if method not in METHODS:
+        raise BadInput(f"method {method!r} is unknown: choose {', '.join(METHODS)}")
+    if origin == "reader" and method not in ("lora", "rslora", "qlora"):
+        raise BadInput(
+            f"method {method!r} cannot start from the reader, a LoRA: say --from none, or choose "
+            "lora, rslora, qlora"
+        )
+    defaults: dict[str, Any] = {"probe_steps": _PROBE_STEPS}
+    if origin != "none":
+        defaults |= _FROM_ADAPTER
+    else:
+        defaults["learning_rate"] = METHODS[method].learning_rate
+    return defaults | (_PREFERENCE if settings.get("objective", "sft") != "sft" else {})
+
+
+def find(session: Session, workspace_id: str, run_id: str) -> TuningRun:
+    """A run of the workspace."""
+    run = session.get(TuningRun, run_id)
+    if run is None or run.workspace_id != workspace_id:
+        raise NotFound(f"no tuning run {run_id!r} in this workspace")
+    return run
+
+
+def events_file(root: Path, run_id: str) -> Path:
+    """Where a run's progress events are kept, one JSON object a line."""
+    return root / "adapters" / f"run-{run_id}.events.jsonl"
+
+
+def read_events(root: Path, run_id: str) -> list[dict[str, Any]]:
+    """A run's progress events so far; a line still being written is left out."""
+    try:
+        text = events_file(root, run_id).read_text("utf-8")
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in text.split("\n")[:-1] if line]
 
 
 def _unfinished(

@@ -26,10 +26,11 @@ class NewUseCase(BaseModel):
 
 
 class Serving(BaseModel):
-    """What the use case serves with from now on."""
+    """What the use case serves with from now on; an option that is null is taken away."""
 
     arm: str | None = None
     adapter: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 @router.post("", status_code=201)
@@ -69,7 +70,7 @@ def show(name: str, container: ContainerDep, principal: PrincipalDep) -> dict[st
 def serve_with(
     name: str, body: Serving, container: ContainerDep, principal: PrincipalDep
 ) -> dict[str, Any]:
-    """Choose the arm and adapter that serve; takes effect with the next request."""
+    """Choose arm, adapter and options; takes effect with the next request."""
     principal.require("use_cases.write")
     with container.database.session() as session:
         use_case = service.get(session, principal.workspace_id, name)
@@ -79,6 +80,7 @@ def serve_with(
         service.serve_with(
             session, use_case, arm=body.arm, adapter_id=adapter.id if adapter else None
         )
+        service.set_options(session, use_case, body.options)
         return _describe(use_case)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,6 +10,8 @@ from sqlalchemy.orm import Session
 
 from app.db.tables import Adapter, KnowledgeBase, UseCase
 from app.errors import BadInput, Conflict, NotFound
+from app.use_cases.json_schema import check_schema
+from app.use_cases.options import serving_options
 from app.workspaces.service import check_name
 from evals.arms import COST_ORDER
 from tuning.prompt import DEFAULT_ABSTAIN, DEFAULT_SYSTEM
@@ -28,6 +31,7 @@ def create(
     check_name("use case", name)
     if not abstain_sentence.startswith(DEFAULT_ABSTAIN.rstrip(".")):
         raise BadInput(f"the abstention sentence must start with {DEFAULT_ABSTAIN!r}")
+    _check_options(options or {})
     if _find(session, workspace_id, name):
         raise Conflict(f"use case {name!r} exists already")
     query = sa.select(KnowledgeBase).where(KnowledgeBase.workspace_id == workspace_id)
@@ -75,6 +79,21 @@ def serve_with(
         find_adapter(session, use_case.workspace_id, adapter_id)
         use_case.adapter_id = adapter_id
     session.add(use_case)
+
+
+def set_options(session: Session, use_case: UseCase, changes: Mapping[str, Any]) -> None:
+    """Change some options; None takes one away."""
+    options = {**use_case.options, **changes}
+    options = {name: value for name, value in options.items() if value is not None}
+    _check_options(options)
+    use_case.options = options
+    session.add(use_case)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    schema = serving_options(options).json_schema
+    if schema is not None:
+        check_schema(schema)
 
 
 def check_arm(arm: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from app.db.tables import Workspace
 from app.dependencies import ContainerDep, PrincipalDep
@@ -28,6 +28,21 @@ class NewKey(BaseModel):
     name: str
     role: str
     groups: list[str] | None = None
+
+
+class LimitChanges(BaseModel):
+    """Limits to change; null takes one away, what is not named stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    concurrency: int | None = None
+
+    def given(self) -> dict[str, int | None]:
+        """Only what the request names."""
+        return self.model_dump(exclude_unset=True)
 
 
 @router.post("/workspaces", status_code=201)
@@ -77,6 +92,7 @@ def list_keys(container: ContainerDep, principal: PrincipalDep) -> list[dict[str
                 "name": key.name,
                 "role": key.role,
                 "groups": key.groups,
+                "limits": key.limits or {},
                 "revoked": bool(key.revoked_at),
             }
             for key in service.list_keys(session, principal.workspace_id)
@@ -89,4 +105,33 @@ def revoke_key(key_id: str, container: ContainerDep, principal: PrincipalDep) ->
     principal.require("keys.write")
     with container.database.session() as session:
         key = service.revoke_key(session, principal.workspace_id, key_id)
-        return {"id": key.id, "name": key.name, "state": "revoked"}
+        told = {"id": key.id, "name": key.name, "state": "revoked"}
+    container.callers.forget()
+    return told
+
+
+@router.patch("/keys/{key}/limits")
+def limit_key(
+    key: str, body: LimitChanges, container: ContainerDep, principal: PrincipalDep
+) -> dict[str, Any]:
+    """Change what a key (by id or name) may ask for."""
+    principal.require("keys.write")
+    with container.database.session() as session:
+        found, limits = service.limit_key(session, principal.workspace_id, key, body.given())
+        told = {"id": found.id, "name": found.name, "limits": limits.as_json()}
+    container.callers.forget()
+    return told
+
+
+@router.patch("/workspaces/{name}/limits")
+def limit_workspace(
+    name: str, body: LimitChanges, container: ContainerDep, principal: PrincipalDep
+) -> dict[str, Any]:
+    """Change what all keys of a workspace may ask for together (the operator only)."""
+    if not principal.operator:
+        raise Forbidden("only the operator of this machine may limit workspaces")
+    with container.database.session() as session:
+        found, limits = service.limit_workspace(session, name, body.given())
+        told = {"id": found.id, "name": found.name, "limits": limits.as_json()}
+    container.callers.forget()
+    return told

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from app.admission.limits import UNLIMITED, Limits, parse_limits
 from app.db.base import now
 from app.db.tables import ApiKey, Workspace
 from app.errors import BadInput, Conflict, NotFound, Unauthenticated
@@ -84,8 +87,27 @@ def revoke_key(session: Session, workspace_id: str, key_id: str) -> ApiKey:
     return key
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A principal with what its key and its workspace may ask for."""
+
+    principal: Principal
+    key_id: str | None = None
+    key_limits: Limits = UNLIMITED
+    workspace_limits: Limits = UNLIMITED
+
+
 def authenticate(session: Session, presented: str) -> Principal:
     """The principal of a key.
+
+    Raises:
+        Unauthenticated: Unknown, malformed or revoked; the message does not say which.
+    """
+    return identify(session, presented).principal
+
+
+def identify(session: Session, presented: str) -> Caller:
+    """The principal of a key, with its limits.
 
     Raises:
         Unauthenticated: Unknown, malformed or revoked; the message does not say which.
@@ -100,10 +122,46 @@ def authenticate(session: Session, presented: str) -> Principal:
         ):
             workspace = session.get_one(Workspace, key.workspace_id)
             groups = None if key.groups is None else frozenset(key.groups)
-            return Principal(
+            principal = Principal(
                 WorkspaceId(workspace.id), workspace.name, key.name, key.role, groups=groups
             )
+            return Caller(
+                principal, key.id, parse_limits(key.limits), parse_limits(workspace.limits)
+            )
     raise Unauthenticated("the API key is not valid: create one with `tandem keys create`")
+
+
+def find_key(session: Session, workspace_id: str, key: str) -> ApiKey:
+    """A key of the workspace by id or name, with the valid names in the error."""
+    keys = list_keys(session, workspace_id)
+    for found in keys:
+        if key in (found.id, found.name):
+            return found
+    known = ", ".join(k.name for k in keys) or "none yet"
+    raise NotFound(f"no key {key!r} in this workspace: there are {known}")
+
+
+def limit_key(
+    session: Session, workspace_id: str, key: str, changes: Mapping[str, Any]
+) -> tuple[ApiKey, Limits]:
+    """Change some limits of a key; None takes one away."""
+    found = find_key(session, workspace_id, key)
+    limits = parse_limits({**(found.limits or {}), **changes})
+    found.limits = limits.as_json()
+    return found, limits
+
+
+def limit_workspace(
+    session: Session, name: str, changes: Mapping[str, Any]
+) -> tuple[Workspace, Limits]:
+    """Change some limits of a workspace; None takes one away."""
+    found = session.scalar(sa.select(Workspace).where(Workspace.name == name))
+    if found is None:
+        names = ", ".join(session.scalars(sa.select(Workspace.name).order_by(Workspace.name)))
+        raise NotFound(f"no workspace {name!r}: there are {names}")
+    limits = parse_limits({**(found.limits or {}), **changes})
+    found.limits = limits.as_json()
+    return found, limits
 
 
 def operator_principal(session: Session, workspace_name: str, acting_as: str) -> Principal:

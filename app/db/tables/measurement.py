@@ -27,17 +27,54 @@ class Evaluation(Base):
 
 
 class Decision(Base):
-    """Which arm serves and why; `record` is the whole replayable decision."""
+    """Which arm serves and why; `record` is the whole replayable decision.
+
+    Without an evaluation it is an assumption. `context`: what served when it was made, so that a
+    change can be told (`app.decisions.due`).
+    """
 
     __tablename__ = "decisions"
 
     id: Mapped[Id] = mapped_column(default=new_id)
     workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id"))
     use_case_id: Mapped[str] = mapped_column(ForeignKey("use_cases.id"), index=True)
-    evaluation_id: Mapped[str] = mapped_column(ForeignKey("evaluations.id"))
+    evaluation_id: Mapped[str | None] = mapped_column(ForeignKey("evaluations.id"))
     status: Mapped[str] = mapped_column(String(12))
     arm: Mapped[str | None] = mapped_column(String(10))
     applied: Mapped[bool] = mapped_column(default=False)
     record: Mapped[dict[str, Any]]
+    context: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_by: Mapped[str] = mapped_column(String(100))
     created_at: Mapped[Created] = mapped_column(default=now)
+
+
+class TriggerCheck(Base):
+    """One look at whether a decision still holds; `alpha` counts against the quarter's budget."""
+
+    __tablename__ = "trigger_checks"
+
+    id: Mapped[Id] = mapped_column(default=new_id)
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id"))
+    use_case_id: Mapped[str] = mapped_column(ForeignKey("use_cases.id"), index=True)
+    decision_id: Mapped[str] = mapped_column(ForeignKey("decisions.id"))
+    kind: Mapped[str] = mapped_column(String(12))
+    fired: Mapped[bool]
+    alpha: Mapped[float]
+    value: Mapped[float | None]
+    sentence: Mapped[str]
+    created_at: Mapped[Created] = mapped_column(default=now)
+
+
+class DecisionRequest(Base):
+    """A decision that is due again, and why; open until a newer decision answers it."""
+
+    __tablename__ = "decision_requests"
+
+    id: Mapped[Id] = mapped_column(default=new_id)
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id"))
+    use_case_id: Mapped[str] = mapped_column(ForeignKey("use_cases.id"), index=True)
+    decision_id: Mapped[str] = mapped_column(ForeignKey("decisions.id"))
+    kind: Mapped[str] = mapped_column(String(12))
+    sentence: Mapped[str]
+    created_at: Mapped[Created] = mapped_column(default=now)
+    answered_by: Mapped[str | None] = mapped_column(String(64))

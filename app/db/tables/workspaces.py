@@ -12,12 +12,13 @@ from app.db.base import Base, Created, Id, new_id, now
 
 
 class Workspace(Base):
-    """A tenant: nothing crosses its border."""
+    """A tenant: nothing crosses its border. `limits` hold for all its keys together."""
 
     __tablename__ = "workspaces"
 
     id: Mapped[Id] = mapped_column(default=new_id)
     name: Mapped[str] = mapped_column(String(100), unique=True)
+    limits: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     created_at: Mapped[Created] = mapped_column(default=now)
 
 
@@ -36,5 +37,6 @@ class ApiKey(Base):
     role: Mapped[str] = mapped_column(String(20))
     secret_sha256: Mapped[str] = mapped_column(String(64))
     groups: Mapped[list[Any] | None] = mapped_column(JSON)
+    limits: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     created_at: Mapped[Created] = mapped_column(default=now)
     revoked_at: Mapped[datetime | None]

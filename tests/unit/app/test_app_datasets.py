@@ -6,6 +6,8 @@ import pytest
 from factories import add_answer, principal_of, write_jsonl
 
 from app.datasets import service
+from app.datasets.building import BuildOptions, Tools
+from app.datasets.importing import import_examples
 from app.db.tables import DatasetSnapshot, Example, UseCase
 from app.errors import BadInput, NotFound
 from app.feedback.service import example_digest
@@ -32,16 +34,16 @@ class World:
         path = write_jsonl(self.root / "examples.jsonl", rows)
         with self.database.session() as session:
             use_case = session.query(UseCase).one()
-            return service.import_examples(session, who or self.owner, use_case, path)
+            return import_examples(session, who or self.owner, use_case, path)
 
     def build(self, **shares):
         return service.build(
             self.database,
             self.owner,
             self.use_case,
-            lambda q, n: [],
+            Tools(lambda q, n: []),
             self.root / "datasets",
-            **shares,
+            BuildOptions(**shares),
         )
 
 
@@ -146,7 +148,7 @@ def test_bad_lines_are_refused_by_number_and_the_rest_goes_in(world):
     path.write_text(json.dumps(grounded(0)) + "\n{broken\n" + json.dumps({"messages": []}) + "\n")
     with world.database.session() as session:
         use_case = session.query(UseCase).one()
-        result = service.import_examples(session, world.owner, use_case, path)
+        result = import_examples(session, world.owner, use_case, path)
     assert result["added"] == 1
     assert [r["line"] for r in result["refused"]] == [2, 3]
     assert all(r["reason"] for r in result["refused"])

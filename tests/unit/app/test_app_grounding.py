@@ -72,8 +72,8 @@ def test_value_of_an_uncited_passage_does_not_count():
     assert found.grounded is False
 
 
-def test_answer_without_citation_is_neither_grounded_nor_not():
-    found = ground("Ripple costs 49 euros.", "?", (PLANS,), DEFAULT_ABSTAIN)
+def test_answer_that_no_passage_supports_is_neither_grounded_nor_not():
+    found = ground("Rain is expected tomorrow.", "?", (PLANS,), DEFAULT_ABSTAIN)
     assert (found.grounded, found.quotes) == (None, ())
 
 
@@ -135,7 +135,9 @@ def test_grounding_never_leaves_a_marker_that_points_nowhere(answer, bodies, que
     numbers = [int(number) for number in MARKER.findall(found.text)]
     known = {p.number for p in passages}
     assert set(numbers) <= known
-    assert {q.passage.number for q in found.quotes} == set(numbers)
+    cited = {q.passage.number for q in found.quotes if q.attached is None}
+    assert cited == set(numbers)
+    assert not (cited and len(cited) < len(found.quotes))  # never both ways in one answer
     assert without_markers(found.text) == without_markers(without_markers(found.text))
 
 

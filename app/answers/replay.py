@@ -1,0 +1,227 @@
+"""Give a recorded answer again: the same bytes, or what has changed since."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from app.answers.chain import AnswerChain
+from app.answers.identity import prompt_sha256
+from app.answers.service import find, reference, refuse_closed
+from app.answers.types import AnswerRequest, Plan
+from app.db.session import Database
+from app.db.tables import (
+    Adapter,
+    Answer,
+    AnswerChunk,
+    Chunk,
+    Document,
+    DocumentVersion,
+    UseCase,
+)
+from app.engines.types import EngineError
+from app.errors import BadInput, Conflict
+from app.use_cases.options import ServingOptions
+from retrieval.types import WorkspaceId, context_path
+from tuning.prompt import Passage
+
+_BASE = ("base_sha256", "file")
+_OWN = (
+    "adapter",
+    "template",
+    "prompt_sha256",
+    "arm",
+    "as_of",
+    "chunks",
+    "versions",
+    "context_budget_tokens",
+    "abstain_below",
+    "decoding",
+    "made_by",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A part of the identity that is another one now. `part`: engine, base, adapter, ..."""
+
+    part: str
+    recorded: Any
+    now: Any
+
+    def as_json(self) -> dict[str, Any]:
+        """As clients see it."""
+        return {"part": self.part, "recorded": self.recorded, "now": self.now}
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What came of it. `same` is None where nothing could be generated; `changed` says why."""
+
+    answer_id: str
+    same: bool | None
+    recorded: str
+    text: str | None
+    changed: tuple[Change, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """As clients see it."""
+        return {
+            "answer_id": self.answer_id,
+            "same": self.same,
+            "recorded": self.recorded,
+            "text": self.text,
+            "changed": [change.as_json() for change in self.changed],
+        }
+
+
+def replay(
+    database: Database,
+    chain: AnswerChain,
+    workspace_id: str,
+    answer_id: str,
+    groups: frozenset[str] | None = None,
+) -> Replay:
+    """Generate a recorded answer again from what SQL has of it.
+
+    The passages are read as the versions that were used, retired ones too; the prompt is rendered
+    and encoded anew. Texts are compared as the engine said them, before citations were checked.
+
+    Raises:
+        NotFound: There is no such answer, or it was made of documents closed to these groups.
+        Conflict: It was recorded by a version of Tandem that did not keep what a replay needs.
+    """
+    with database.reading() as session:
+        answer = find(session, workspace_id, answer_id)
+        refuse_closed(session, answer, groups)
+        if answer.cached_from is not None:  # it was generated for that one
+            answer = session.get(Answer, answer.cached_from) or answer
+        if answer.raw_text is None or answer.request is None:
+            raise Conflict(f"answer {answer_id!r} was recorded before replays were: ask again")
+        recorded, settings = answer.raw_text, answer.request
+        passages, gone = _passages(session, answer)
+        adapter = session.get(Adapter, answer.adapter_id) if answer.adapter_id else None
+        use_case = session.get_one(UseCase, answer.use_case_id)
+    identity = answer.identity
+    changed = _changed_engine(identity, chain.engine_identity)
+    changed += _changed_adapter(identity, adapter)
+    if identity.get("template") != chain.template:
+        changed.append(Change("template", identity.get("template"), chain.template))
+    changed += [Change("passages", name, None) for name in gone]
+    missing = any(change.part in ("adapter", "passages") for change in changed)
+    if missing or identity.get("made_by") != "engine":
+        # Nothing generated it, or it cannot be generated any more.
+        same = None if missing else not changed
+        return Replay(answer_id, same, recorded, None if missing else recorded, tuple(changed))
+    request, plan = _request(answer, settings, use_case, adapter)
+    sent, prompt = _prompt(chain, request, plan, passages, identity["prompt_sha256"])
+    if prompt != identity["prompt_sha256"]:
+        changed.append(Change("prompt", identity["prompt_sha256"], prompt))
+    if sent.max_tokens != identity["decoding"]["max_tokens"]:
+        limit = identity["decoding"]["max_tokens"]
+        changed.append(Change("decoding", {"max_tokens": limit}, {"max_tokens": sent.max_tokens}))
+    try:
+        text = chain.generate(sent).text
+    except (EngineError, BadInput) as error:
+        changed.append(Change("engine", "answered", f"refuses: {error.detail}"))
+        return Replay(answer_id, None, recorded, None, tuple(changed))
+    return Replay(answer_id, text == recorded, recorded, text, tuple(changed))
+
+
+def _changed_engine(identity: Mapping[str, Any], now: Mapping[str, str]) -> list[Change]:
+    """Whatever the engine itself says determines its texts."""
+    recorded = {name: value for name, value in identity.items() if name not in _OWN}
+    changes = []
+    for part, names in (("base", set(_BASE)), ("engine", (set(recorded) | set(now)) - set(_BASE))):
+        differing = [name for name in sorted(names) if recorded.get(name) != now.get(name)]
+        if differing:
+            before = {name: recorded.get(name) for name in differing}
+            changes.append(Change(part, before, {name: now.get(name) for name in differing}))
+    return changes
+
+
+def _changed_adapter(identity: Mapping[str, Any], adapter: Adapter | None) -> list[Change]:
+    wanted = identity.get("adapter")
+    if wanted is None:
+        return []
+    if adapter is None or adapter.digest != wanted:
+        return [Change("adapter", wanted, adapter.digest if adapter else None)]
+    return []
+
+
+def _passages(session: Session, answer: Answer) -> tuple[list[tuple[list[str], Chunk]], list[str]]:
+    """(titles it may have had, chunk) in prompt order, and the names of those that are gone."""
+    query = (
+        sa.select(AnswerChunk.number, Document.external_id, DocumentVersion, Chunk)
+        .join(Document, Document.id == AnswerChunk.document_id)
+        .join(DocumentVersion, DocumentVersion.id == AnswerChunk.version_id)
+        .outerjoin(Chunk, Chunk.id == AnswerChunk.chunk_id)
+        .where(AnswerChunk.answer_id == answer.id)
+        .order_by(AnswerChunk.number)
+    )
+    found: list[tuple[list[str], Chunk]] = []
+    gone: list[str] = []
+    for number, external_id, version, chunk in session.execute(query):
+        if chunk is None or version.state == "purged":
+            gone.append(f"[{number}] {external_id} version {version.number} was deleted")
+            continue
+        # A document without a title of its own is indexed with an empty one.
+        titles = [version.title, ""] if version.title == external_id else [version.title]
+        found.append((titles, chunk))
+    return found, gone
+
+
+def _request(
+    answer: Answer, settings: Mapping[str, Any], use_case: UseCase, adapter: Adapter | None
+) -> tuple[AnswerRequest, Plan]:
+    decoding = answer.identity["decoding"]
+    request = AnswerRequest(
+        workspace_id=WorkspaceId(answer.workspace_id),
+        use_case=use_case.name,
+        question=answer.question,
+        history=tuple(answer.history),
+        system=settings["system"],
+        max_tokens=decoding["max_tokens"],
+        temperature=decoding["temperature"],
+        top_p=decoding["top_p"],
+        seed=decoding["seed"],
+        stop=tuple(decoding["stop"]),
+        json_schema=settings["json_schema"],
+    )
+    plan = Plan(
+        use_case_id=use_case.id,
+        use_case=use_case.name,
+        arm=answer.arm,
+        knowledge_base_ids=(),
+        system_prompt=settings["system_prompt"],
+        abstain_sentence=settings["abstain_sentence"],
+        adapter=reference(adapter),
+        adapter_id=answer.adapter_id,
+        adapter_name=adapter.name if adapter else None,
+        options=ServingOptions(),
+    )
+    return request, plan
+
+
+def _prompt(
+    chain: AnswerChain,
+    request: AnswerRequest,
+    plan: Plan,
+    passages: list[tuple[list[str], Chunk]],
+    wanted: str,
+) -> tuple[Any, str]:
+    """The prompt with the recorded digest if one of the titles gives it, else the usual one."""
+    for blank in (True, False):
+        rendered = [
+            Passage(context_path(titles[-1 if blank else 0], chunk.heading_path), chunk.text)
+            for titles, chunk in passages
+        ]
+        sent = chain.prompt(request, plan, rendered)
+        digest = prompt_sha256(sent.prompt_ids)
+        if digest == wanted:
+            break
+    return sent, digest
