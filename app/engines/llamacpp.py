@@ -100,7 +100,10 @@ class LlamaCppEngine:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Engine, its version, the base's digest and the file served."""
+        """Engine, its version, the base's digest, the file served, and where prompts are split.
+
+        The split decides the last bits of the logits, and so at times the answer.
+        """
         import xllamacpp
 
         return {
@@ -108,6 +111,7 @@ class LlamaCppEngine:
             "engine_version": str(xllamacpp.__version__),
             "base_sha256": self._base_sha256,
             "file": self._model.name,
+            "prompt_split": "nowhere" if self._turn_end is None else "after the system text",
         }
 
     @property
