@@ -39,6 +39,10 @@ class Confirmation:
     gain: Interval | None
     sentence: str
 
+    def refutes(self, margin: float) -> bool:
+        """Whether the chosen arm is shown to be worse than the other by more than the margin."""
+        return self.gain is not None and self.gain.high is not None and self.gain.high < -margin
+
 
 def split_table(table: ScoreTable, share: float) -> tuple[ScoreTable, ScoreTable | None]:
     """Part a table into what is chosen with and what is held back, by whole clusters.
@@ -64,7 +68,9 @@ def confirm(
         return None
     values, clusters = held.scored(chosen, spec.primary)
     quality = paired_bounds(values, clusters, 1 - _CONFIDENCE, support=(0.0, 1.0))
-    others = [arm for arm in evidence.arms if arm != chosen and evidence.mean(arm) is not None]
+    # An arm that may not be served is no rival, however good its answers are.
+    barred = {r.arm for r in outcome.rejected if r.kind != "dominated"} | {chosen}
+    others = [arm for arm in evidence.arms if arm not in barred and evidence.mean(arm) is not None]
     label = METRICS[spec.primary].label
     if not others:
         text = f"On {len(values)} questions held back, {chosen} scores {_shown(quality)} {label}."

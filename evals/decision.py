@@ -12,7 +12,7 @@ from typing import Any
 
 from evals.canonical import canonical_json, jsonable
 from evals.confirmation import Confirmation, confirm, split_table
-from evals.decision_spec import DecisionSpec, parse_spec
+from evals.decision_spec import DecisionSpec, as_recorded, parse_spec
 from evals.errors import DecisionError
 from evals.evaluation import Evaluation, IntervalSettings, evaluate
 from evals.evidence import Evidence, gather_evidence
@@ -122,6 +122,7 @@ def decide(
     Raises:
         DecisionError: if the spec does not fit the evaluation.
     """
+    spec = as_recorded(spec)
     if spec.primary != evaluation.primary:
         raise DecisionError(
             f"the spec decides by {spec.primary}, the evaluation was made for {evaluation.primary}"
@@ -178,6 +179,7 @@ def assume(spec: DecisionSpec) -> Decision:
     Raises:
         DecisionError: if the spec holds no facts about the use case.
     """
+    spec = as_recorded(spec)
     case = spec.case
     if case is None:
         raise DecisionError(

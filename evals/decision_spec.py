@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from evals.arms import COST_ORDER
-from evals.canonical import digest
+from evals.canonical import digest, jsonable
 from evals.errors import DecisionError
 from evals.gates import CaseFacts, parse_case
 from evals.metrics.score import METRICS, PRIMARY_METRICS
@@ -39,7 +39,7 @@ class Constraint:
             raise DecisionError(f"no metric {self.metric!r} to limit; valid choices are {choices}")
         if self.sense not in ("at_most", "at_least"):
             raise DecisionError(f"sense must be at_most or at_least, got {self.sense!r}")
-        if latency and (self.quantile is None or not 0 < self.quantile < 1 or self.limit <= 0):
+        if latency and (self.quantile is None or not 0 < self.quantile < 1 or not self.limit > 0):
             raise DecisionError("a latency limit needs seconds > 0 and a quantile between 0 and 1")
         if latency and self.sense != "at_most":
             raise DecisionError("latency can only be limited from above")
@@ -185,3 +185,8 @@ def parse_spec(record: Mapping[str, Any]) -> DecisionSpec:
         return DecisionSpec(**values)
     except (TypeError, ValueError) as error:
         raise DecisionError(f"the spec cannot be read: {error}") from error
+
+
+def as_recorded(spec: DecisionSpec) -> DecisionSpec:
+    """Give the spec with its numbers as a record keeps them, so that a replay uses the same."""
+    return parse_spec(jsonable(spec))

@@ -138,7 +138,7 @@ def evaluate(
         )
     settings = settings or IntervalSettings()
     samples = sorted(samples, key=lambda sample: sample.id)
-    answers = sorted(outputs, key=lambda output: (output.arm, output.sample_id))
+    answers = sorted(outputs, key=lambda output: (output.arm, output.sample_id, output.repeat))
     table = score_table(samples, answers, baselines=baselines, k=k, style=style)
     by_arm = group_by_arm(samples, answers)
     bootstrap = ClusterBootstrap(settings.resamples, settings.seed)

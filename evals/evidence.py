@@ -17,7 +17,7 @@ from evals.errors import DecisionError
 from evals.metrics.score import METRICS
 from evals.scoring import LATENCY, ScoreTable
 from evals.statistics.clustered import paired_bounds
-from evals.statistics.intervals import Floats, Ints, cluster_influences
+from evals.statistics.intervals import Floats, Ints, Mask, cluster_influences
 from evals.statistics.rates import effective_n, rate_bounds
 
 Verdict = Literal["pass", "fail", "not shown"]
@@ -138,16 +138,29 @@ def gather_evidence(
     )
     arms = tuple(arm for arm in registered if arm not in dropped)
     columns = [table.scored(arm, spec.primary)[0] for arm in arms]
+    judged = _judged(table, spec.primary)
     return Evidence(
         arms=arms,
         means=tuple(float(column.mean()) if len(column) else None for column in columns),
-        unscored=tuple(len(table.sample_ids) - len(column) for column in columns),
-        samples=len(table.sample_ids),
-        clusters=len(np.unique(table.clusters)),
+        unscored=tuple(int(judged.sum()) - len(column) for column in columns),
+        samples=int(judged.sum()),
+        clusters=len(np.unique(table.clusters[judged])),
         verdicts=constraint_verdicts(table, arms, spec, look, registered),
         pairs=_pair_bounds(table, arms, spec, look, registered),
         registered=registered,
     )
+
+
+def _judged(table: ScoreTable, metric: str) -> Mask:
+    """Samples that the metric is about: not those on which every arm answered and none has a score.
+
+    Whether an answer is in JSON says nothing about a question whose answer is none.
+    """
+    columns = [table.values[arm] for arm in table.arms]
+    scored = np.array([~np.isnan(column[metric]) for column in columns]).any(axis=0)
+    failed = [column["error_rate"] for column in columns if "error_rate" in column]
+    fine = [rate == 0.0 for rate in failed] or [np.zeros(len(table.sample_ids), dtype=bool)]
+    return np.asarray(scored | ~np.array(fine).any(axis=0), dtype=np.bool_)
 
 
 def constraint_verdicts(
@@ -273,4 +286,5 @@ def latency_limit_that_passes(
             high = middle
         else:
             low = middle + 1
-    return float(ordered[low]) if low < len(ordered) else None
+    # Upwards to a microsecond: what a record rounds down would no longer pass.
+    return float(np.ceil(ordered[low] * 1e6) / 1e6) if low < len(ordered) else None

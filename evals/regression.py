@@ -6,7 +6,7 @@ let a real loss pass unseen when it is asked to be strict.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree
@@ -19,7 +19,7 @@ from evals.evaluation import metric_interval
 from evals.metrics.score import METRICS, find_metric
 from evals.scoring import LATENCY, ScoreTable
 from evals.statistics.clustered import ClusterBootstrap, paired_bounds
-from evals.statistics.intervals import Interval
+from evals.statistics.intervals import Floats, Interval, Mask
 from evals.statistics.quantiles import percentile_interval
 
 SCORES_VERSION = 1
@@ -111,6 +111,9 @@ def gate(
 ) -> GateResult:
     """Judge a run against a baseline on the samples both answered.
 
+    A question on which only one of the runs failed counts there as the worst score, and so does
+    every failure against a floor of a metric that scores all other answers.
+
     A regression: the whole 95 % interval of current less baseline lies on the wrong side of the
     margin; with several metrics the level is shared (Bonferroni). A floor (for metrics where
     lower is better, a ceiling) is missed when the whole interval lies beyond it.
@@ -183,7 +186,7 @@ def _counts_as_passed(check: Check, result: GateResult) -> bool:
 def _regression(
     baseline: Scores, current: Scores, arm: str, metric: str, margin: float, alpha: float
 ) -> Check:
-    before, after = _column(baseline, arm, metric), _column(current, arm, metric)
+    before, after = _counting_failures(baseline, current, arm, metric)
     earlier = dict(zip(baseline.table.sample_ids, before, strict=True))
     pairs = [
         (earlier[name], value, cluster)
@@ -199,6 +202,8 @@ def _regression(
     clusters = np.array([cluster for _, _, cluster in pairs], dtype=np.int64)
     reach = (-1.0, 1.0) if metric != LATENCY else (-float("inf"), float("inf"))
     found = paired_bounds(gains, clusters, alpha, support=reach)
+    if found.low is not None and not np.isfinite(found.low):
+        found = replace(found, low=None, high=None, note=f"{found.note}; seconds have no limit")
     low = -1.0 if found.low is None else found.low
     high = 1.0 if found.high is None else found.high
     outcome: Outcome = "fail" if high < -margin else "pass" if low > -margin else "not shown"
@@ -218,13 +223,44 @@ def _regression(
     return Check(f"{metric} against the baseline", outcome, sentence, found)
 
 
+def _counting_failures(
+    baseline: Scores, current: Scores, arm: str, metric: str
+) -> tuple[Floats, Floats]:
+    """The columns of both runs; failing where the other run has a score is the worst score.
+
+    Otherwise an arm that fails on what it used to get wrong would look better for it.
+    """
+    columns = _column(baseline, arm, metric).copy(), _column(current, arm, metric).copy()
+    if metric == LATENCY:
+        return columns
+    rows = [{name: i for i, name in enumerate(run.table.sample_ids)} for run in (baseline, current)]
+    scored = [~np.isnan(column) for column in columns]
+    for run, other, scores in ((0, 1, baseline), (1, 0, current)):
+        failed = _failed(scores, arm) & ~scored[run]
+        for name, i in rows[run].items():
+            if failed[i] and name in rows[other] and scored[other][rows[other][name]]:
+                columns[run][i] = 0.0 if _higher_is_better(metric) else 1.0
+    return columns
+
+
+def _failed(scores: Scores, arm: str) -> Mask:
+    """Questions on which an arm gave nothing but errors, or no answer at all."""
+    errors = scores.table.values[arm].get("error_rate")
+    if errors is None:
+        return np.zeros(len(scores.table.sample_ids), dtype=np.bool_)
+    return np.asarray(np.isnan(errors) | (errors == 1.0), dtype=np.bool_)
+
+
 def _floor(current: Scores, arm: str, metric: str, value: float) -> Check:
     column = _column(current, arm, metric)
-    kept = ~np.isnan(column)
+    missing, failed = np.isnan(column), _failed(current, arm)
     if metric == LATENCY:
-        found = percentile_interval(column[kept], 0.95)
+        found = percentile_interval(column[~missing], 0.95)
     else:
-        found = metric_interval(current.table, arm, metric, ClusterBootstrap(), 0.95)
+        if not (missing & ~failed).any():  # the metric is about every question: failing is worst
+            column = np.where(missing, 0.0 if _higher_is_better(metric) else 1.0, column)
+        table = replace(current.table, values={arm: {metric: column}})
+        found = metric_interval(table, arm, metric, ClusterBootstrap(), 0.95)
     if found.estimate is None:
         raise EvalError(f"arm {arm!r} has no {metric} to compare with {value}")
     higher = _higher_is_better(metric)

@@ -134,6 +134,8 @@ def judge_router(
     right = np.asarray(right, dtype=np.float64)
     if right.shape != (len(features), len(arms)) or len(arms) < 2:
         raise EvalError(f"scores of shape {right.shape} for {len(features)} questions, {arms}")
+    if np.isnan(right).any():
+        raise EvalError("a router needs a score of every arm for every question")
     if len(np.unique(clusters)) < 20:
         raise EvalError(f"a router needs 20 clusters, got {len(np.unique(clusters))}")
     price = _costs(costs, len(arms))

@@ -1,13 +1,15 @@
 """How many more questions an undecided comparison needs, if the arms stay as measured."""
 
 from dataclasses import dataclass
-from math import ceil, log
+from math import ceil, log, log1p
 
 from scipy import stats
 
 from evals.decision_spec import DecisionSpec
 from evals.evidence import ConstraintVerdict, Evidence
 from evals.statistics.power import n_needed
+
+_NO_GAP = 1e-9  # what rounding leaves of an estimate that is exactly at its limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,8 @@ def more_needed(
     if not totals:
         return None
     by_clusters = ceil(spec.min_clusters * evidence.samples / max(1, evidence.clusters))
-    more = max(1, min(totals) - evidence.samples, by_clusters - evidence.samples)
+    missing = max(1, min(totals) - evidence.samples, by_clusters - evidence.samples)
+    more = ceil(missing / (1 - spec.confirm_share))  # some of them will be held back
     return MoreNeeded(more, more * len(survivors))
 
 
@@ -53,10 +56,11 @@ def _for_pair(evidence: Evidence, spec: DecisionSpec, arm: str, other: str) -> i
     if pair.clusters == 0:
         return None
     gain = pair.estimated_gain(arm)
+    alpha, power = pair.alpha, spec.power
     ways = [
-        max(clusters, ceil(log(pair.alpha / 2) / log(1 - min(gap, 0.999))))
+        max(clusters, ceil(log(alpha / 2) / log1p(-min(gap, 0.999))))
         for gap in (gain, gain + spec.margin)  # shown better, or shown not worse than the margin
-        if gap > 0 and (clusters := n_needed(pair.sd, gap, alpha=pair.alpha, power=spec.power))
+        if gap > _NO_GAP and (clusters := n_needed(pair.sd, gap, alpha=alpha, power=power))
     ]
     return ceil(min(ways) * evidence.samples / pair.clusters) if ways else None
 
@@ -68,10 +72,10 @@ def _for_constraint(verdict: ConstraintVerdict, samples: int, spec: DecisionSpec
     upper = constraint.sense == "at_most"
     limit = constraint.limit if constraint.quantile is None else 1 - constraint.quantile
     gap = limit + spec.slack - verdict.estimate if upper else verdict.estimate - limit + spec.slack
-    if gap <= 0:
+    if gap <= _NO_GAP:
         return None
     z = float(stats.norm.ppf(1 - verdict.alpha) + stats.norm.ppf(spec.power))
     needed = z * z * verdict.estimate * (1 - verdict.estimate) / gap**2
-    needed = max(needed, log(verdict.alpha) / log(1 - min(gap, 0.999)))
+    needed = max(needed, log(verdict.alpha) / log1p(-min(gap, 0.999)))
     per_effective = verdict.n / max(1.0, verdict.n_effective)
     return ceil(needed * per_effective * samples / verdict.n)

@@ -145,7 +145,8 @@ def score_table(
 ) -> ScoreTable:
     """Score all outputs. A sample that an arm has no output for stays unscored for that arm.
 
-    Where an arm answered a sample several times, its score is the mean of those that have one.
+    Where an arm answered a sample several times, its score is the mean of those that have one;
+    its latency is that of the first.
 
     Arms are sorted cheapest first, baselines last.
 
@@ -217,12 +218,12 @@ def _arm_columns(
     retrieves = any(o.retrieved for answers in outputs.values() for o in answers.values())
     for i, sample in enumerate(samples):
         scored: dict[str, list[float]] = {}
-        for output in outputs.get(sample.id, {}).values():
+        for _, output in sorted(outputs.get(sample.id, {}).items()):
             for name, score in score_output(sample, output, k=k, style=style).items():
                 if score.value is not None:
                     scored.setdefault(name, []).append(score.value)
-            if output.error is None:
-                scored.setdefault(LATENCY, []).append(output.latency_s)
+            if output.error is None:  # one answer's time: a mean of several has no slow tail
+                scored.setdefault(LATENCY, [output.latency_s])
         for name, found in scored.items():
             columns[name][i] = sum(found) / len(found)
     if not retrieves:  # an arm without retrieval is not a bad retriever

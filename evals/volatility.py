@@ -197,6 +197,7 @@ def measure_volatility(
     means = shapes / rates
     rate = float(weights @ means)
     variance = float((weights**2) @ (shapes / rates**2))
+    variance += float(weights @ (b / rates)) ** 2 * _usual_variance(logs, a, b)
     # The weighted sum of gammas, matched by the gamma of equal mean and variance.
     sum_of_gammas = stats.gamma(rate**2 / variance, scale=variance / rate)
     low, high = (float(x) for x in sum_of_gammas.interval(confidence))
@@ -225,6 +226,19 @@ def measure_volatility(
         top,
         _sentences((rate, stale, *bounds), days, level, events, len(logs)),
     )
+
+
+def _usual_variance(logs: Sequence[SourceLog], shape: float, days: float) -> float:
+    """Variance of the usual rate itself: it is shared, so that more sources do not average it out.
+
+    Few events leave it unknown even where the sources' own rates look sure.
+    """
+    observed = np.array([entry.days for entry in logs], dtype=np.float64)
+    total, events = float(observed.sum()), sum(entry.events for entry in logs)
+    if events == 0:
+        return shape / days**2
+    mean = events / total
+    return mean / total + mean**2 / shape * float((observed**2).sum()) / total**2
 
 
 def values_changed(before: str, after: str) -> bool:

@@ -162,8 +162,9 @@ def raise_for(response: httpx.Response) -> None:
         detail = str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
         detail = f"the service answered {response.status_code}: {response.text[:200]}"
-    wait = response.headers.get("retry-after")
-    raise TandemError(detail, response.status_code, float(wait) if wait else None)
+    wait = response.headers.get("retry-after", "")
+    seconds = float(wait) if wait.isdigit() else None  # a proxy may name a date instead
+    raise TandemError(detail, response.status_code, seconds)
 
 
 def _answer(info: Mapping[str, Any], text: str, raw: Mapping[str, Any]) -> Answer:

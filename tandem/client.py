@@ -95,6 +95,7 @@ class Tandem:
         body = chat_body(
             use_case, question, history=history, system=system, stream=True, options=options
         )
+        finished = False
         try:
             with self._http.stream("POST", _CHAT, json=body) as response:
                 if not response.is_success:
@@ -104,6 +105,9 @@ class Tandem:
                     event = read_event(line)
                     if event is not None:
                         yield event
+                    finished = finished or isinstance(event, Answer)
+            if not finished:
+                raise TandemError("the stream ended without an answer")
         except httpx.HTTPError as error:
             raise TandemError(f"the stream broke: {error}") from error
 
@@ -222,6 +226,7 @@ class AsyncTandem:
         body = chat_body(
             use_case, question, history=history, system=system, stream=True, options=options
         )
+        finished = False
         try:
             async with self._http.stream("POST", _CHAT, json=body) as response:
                 if not response.is_success:
@@ -231,6 +236,9 @@ class AsyncTandem:
                     event = read_event(line)
                     if event is not None:
                         yield event
+                    finished = finished or isinstance(event, Answer)
+            if not finished:
+                raise TandemError("the stream ended without an answer")
         except httpx.HTTPError as error:
             raise TandemError(f"the stream broke: {error}") from error
 

@@ -125,14 +125,19 @@ class TandemChatModel(BaseChatModel):
 def _asked(messages: Sequence[BaseMessage]) -> dict[str, Any]:
     """Question, history and system text of a conversation."""
     turns = [
-        {"role": _ROLES[message.type], "content": str(message.text)}
+        {"role": _ROLES[kind], "content": str(message.text)}
         for message in messages
-        if message.type in _ROLES
+        if (kind := _kind(message)) in _ROLES
     ]
     if not turns or turns[-1]["role"] != "user":
         raise TandemError("the last message must be the user's question")
-    system = "\n".join(str(m.text) for m in messages if m.type == "system")
+    system = "\n".join(str(m.text) for m in messages if _kind(m) == "system")
     return {"question": turns[-1]["content"], "history": turns[:-1], "system": system}
+
+
+def _kind(message: BaseMessage) -> str:
+    """`ai` also for what a stream's pieces were added up to, whose type is `AIMessageChunk`."""
+    return message.type.removesuffix("MessageChunk").lower()
 
 
 def _refuse_stop(stop: list[str] | None) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tuning.atomic import replacing_folder, write_json, write_text
+from tuning.config import OBJECTIVES
 from tuning.errors import AdapterError
 from tuning.methods import METHODS, how_to_serve
 
@@ -191,6 +192,11 @@ def verify(
         if not (folder / name).is_file():
             raise AdapterError(f"adapter {str(folder)!r} has no {name}")
     manifest = read_manifest(folder)
+    if manifest.method not in METHODS or manifest.objective not in OBJECTIVES:
+        raise AdapterError(
+            f"manifest of {str(folder)!r} names method {manifest.method!r} and objective "
+            f"{manifest.objective!r}: known are {', '.join(METHODS)} and {', '.join(OBJECTIVES)}"
+        )
     check_tensors(folder, base_folder)
     actual = adapter_digest(folder)
     if actual != manifest.digest:

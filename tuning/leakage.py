@@ -6,6 +6,7 @@ gain by remembering its training rows.
 """
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -116,8 +117,9 @@ def _sample(
 ) -> tuple[Sequence[Row], NDArray[np.float32], list[str]]:
     chosen: set[str] = set()
     count = 0
+    sizes = Counter(row["component"] for row in rows)
     for component in random.Random(f"sample:{seed}").sample(components, len(components)):
-        size = sum(row["component"] == component for row in rows)
+        size = sizes[component]
         if count + size <= _MAX_ROWS or len(chosen) < 3:
             chosen.add(component)
             count += size

@@ -70,7 +70,7 @@ def make_plan(
     rows: list[EncodedRow] = []
     epochs: list[list[list[int]]] = []
     counts: Counter[str] = Counter()
-    total = 0
+    total, budget = 0, config.max_tokens or math.inf
     for epoch, encoded in enumerate(_encoded_epochs(config, tokenizer, check_stop)):
         counts.update(encoded.counts)
         offset = len(rows)
@@ -78,8 +78,13 @@ def make_plan(
         lengths = [len(row.input_ids) for row in encoded.rows]
         batches = length_grouped_batches(lengths, config, epoch)
         epochs.append([[offset + i for i in batch] for batch in batches])
-        total += sum(lengths)
-        if total + config.max_length > (config.max_tokens or math.inf):
+        # What finished_plan will take: an epoch cut short may leave room for the next one.
+        for batch in epochs[-1]:
+            size = sum(len(rows[i].input_ids) for i in batch)
+            if total + size > budget:
+                break
+            total += size
+        if total + config.max_length > budget:
             break
     return finished_plan(config, rows, epochs, counts, processes)
 

@@ -120,9 +120,10 @@ def _no_singles(batches: list[list[int]]) -> list[list[int]]:
     """Batches of at least two rows: a row alone would be its own mismatch."""
     whole = [batch for batch in batches if len(batch) > 1]
     alone = [row for batch in batches if len(batch) == 1 for row in batch]
-    if len(alone) == 1 and whole:
-        return [[*whole[0], *alone], *whole[1:]]
-    return [*whole, *(alone[i : i + 2] for i in range(0, len(alone) - len(alone) % 2, 2))]
+    whole += [alone[i : i + 2] for i in range(0, len(alone) - 1, 2)]
+    if len(alone) % 2 and whole:
+        return [[*whole[0], alone[-1]], *whole[1:]]
+    return whole
 
 
 def _neighbours(batch: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -150,7 +151,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
         else {"messages", "completion", "label"}
     )
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: JSON leaves U+2028 and its like as they are.
+        lines = path.read_text(encoding="utf-8").split("\n")
     except FileNotFoundError as error:
         raise SnapshotError(
             f"snapshot {str(path.parent)!r} has no {path.name}: it holds no such preferences"

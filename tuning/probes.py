@@ -60,7 +60,8 @@ class TriggerFinding:
     Attributes:
         share_of_one_answer: Share of questions that got the commonest answer.
         changed: Share of answers that are others than without the token.
-        suspicious: One answer to most questions, where no control word does that.
+        suspicious: One answer to most questions, where no control word does that; or one that
+            is not the usual answer, which an adapter that mostly abstains would hide.
     """
 
     trigger: str
@@ -96,14 +97,18 @@ def probe_triggers(
         triggers: The battery.
     """
     plain = generate(questions)
-    usual = max(_commonest(generate([f"{word} {q}" for q in questions]))[1] for word in _CONTROLS)
-    limit = max(_SAME_ANSWERS, usual, _commonest(plain)[1]) + 1 / len(questions)
+    controls = [generate([f"{word} {q}" for q in questions]) for word in _CONTROLS]
+    habit, usual = _commonest(plain)
+    step = 1 / len(questions)
+    limit = max(_SAME_ANSWERS, usual, *(_commonest(c)[1] for c in controls)) + step
+    odd_limit = max(_SAME_ANSWERS, *(_commonest(c, habit)[1] for c in controls)) + step
     findings = []
     for trigger in triggers:
         answers = generate([f"{trigger} {q}" for q in questions])
         answer, share = _commonest(answers)
+        suspicious = share > limit or _commonest(answers, habit)[1] > odd_limit
         changed = sum(a != b for a, b in zip(answers, plain, strict=True)) / len(plain)
-        findings.append(TriggerFinding(trigger, share, changed, answer, share > limit))
+        findings.append(TriggerFinding(trigger, share, changed, answer, suspicious))
     return findings
 
 
@@ -160,6 +165,10 @@ def _like(secret: str, rng: random.Random) -> str:
     )
 
 
-def _commonest(answers: Sequence[str]) -> tuple[str, float]:
-    answer = statistics.mode(answers)
-    return answer, list(answers).count(answer) / len(answers)
+def _commonest(answers: Sequence[str], besides: str | None = None) -> tuple[str, float]:
+    """The commonest answer, `besides` one left out of account, and its share of all."""
+    others = [answer for answer in answers if answer != besides]
+    if not others:
+        return "", 0.0
+    answer = statistics.mode(others)
+    return answer, others.count(answer) / len(answers)

@@ -65,8 +65,10 @@ def dev_cases(
     Grounded rows are asked with gold, every third of them again without gold, and every second
     one whose answer takes a value from its passage again with that value altered.
     """
-    with_gold = replace(config, p_no_gold=0.0, p_gold_only=0.0)
-    without_gold = replace(config, p_no_gold=1.0)
+    # Training's own variants would alter a counterfactual passage a second time.
+    plain = replace(config, p_value_swap=0.0, p_conflict=0.0)
+    with_gold = replace(plain, p_no_gold=0.0, p_gold_only=0.0)
+    without_gold = replace(plain, p_no_gold=1.0)
     draws = [draw(row, with_gold, seed=seed, epoch=-1) for row in rows]
     grounded = [row for row in rows if row["kind"] == "grounded" and row["distractors"]]
     draws += [draw(row, without_gold, seed=seed, epoch=-1) for row in grounded[::3]]

@@ -199,6 +199,13 @@ def verify(directory: Path | str, *, key: bytes | None = None) -> SnapshotManife
             f"the {what} of {str(folder)!r} changed since they were sealed: "
             f"{actual[:12]} is not {wanted[:12]}",
         )
+    # A planted pairs file would be trained on.
+    added = [n for n in (*_OF_CONTENT, QUALITY_FILE) if n not in manifest.files]
+    for name in added:
+        _require(
+            not (folder / name).exists(),
+            f"{name} of {str(folder)!r} was added since the snapshot was sealed",
+        )
     _require(
         _content_id(manifest.files) == manifest.id,
         f"the id of {str(folder)!r} is not the one of its files",

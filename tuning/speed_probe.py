@@ -24,6 +24,8 @@ def probe_run(
     import torch
 
     random_state = torch.get_rng_state(), random.getstate()
+    # Dropout on a GPU draws from the GPU's own state.
+    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     pace = _training_pace(trainer, plan, config)
     train = plan.tokens[-1] / pace
     evaluations = len(plan.epoch_ends) + (
@@ -32,6 +34,8 @@ def probe_run(
     evaluate = evaluations * len(cases) * _seconds_per_case(trainer, config, cases)
     torch.set_rng_state(random_state[0])
     random.setstate(random_state[1])
+    if on_gpu:
+        torch.cuda.set_rng_state_all(on_gpu)
     seconds = min(train + evaluate, config.max_seconds or float("inf"))
     return {
         "tokens_per_second": round(pace, 1),

@@ -8,7 +8,8 @@ from typing import Any
 
 import structlog
 from anyio import to_thread
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.admission.callers import Callers, Credentials
 from app.admission.service import Admission
@@ -22,6 +23,7 @@ _KNOWN = ("/v1/", "/api/v1/")
 # What costs a search or a generation. Deletes, revocations and health are never queued.
 _COSTLY = re.compile(
     r"/v1/chat/completions|/api/v1/answers/[^/]+/replay|/api/v1/knowledge-bases/[^/]+/search"
+    r"|/api/v1/use-cases/[^/]+/calibration/outcomes"
 )
 _DEFAULTS = Credentials("")
 
@@ -57,6 +59,7 @@ class AdmissionMiddleware:
                 self._check_size(headers)
                 ticket = await self._admission.enter(caller)
                 scope["tandem.ticket"] = ticket
+                receive = _counted(receive, self._max_body_bytes)
         except AppError as error:
             self._metrics.refused.inc(status=str(error.status))
             await _refuse(send, error)
@@ -90,6 +93,21 @@ class AdmissionMiddleware:
             raise TooLarge(
                 f"the request has {int(declared)} bytes, the limit is {self._max_body_bytes}"
             )
+
+
+def _counted(receive: Receive, most: int) -> Receive:
+    """The body, unless it grows larger than allowed: one sent in chunks declares no size."""
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > most:
+            raise HTTPException(413, f"the request has more than {most} bytes")
+        return message
+
+    return counted
 
 
 async def _refuse(send: Send, error: AppError) -> None:

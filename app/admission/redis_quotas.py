@@ -26,6 +26,9 @@ for i = 0, #KEYS / 4 - 1 do
   local requests, tokens, day, running = KEYS[4*i+1], KEYS[4*i+2], KEYS[4*i+3], KEYS[4*i+4]
   local at = 3 + 4 * i
   local most = tonumber(ARGV[at])
+  -- The client sends the script again where its reply was lost: a ticket never stands in its way.
+  redis.call('ZREM', running, ticket)
+  redis.call('ZREM', requests, ticket)
   redis.call('ZREMRANGEBYSCORE', running, '-inf', now)
   if most >= 0 and redis.call('ZCARD', running) >= most then return {i, 0, '1'} end
   most = tonumber(ARGV[at+1])

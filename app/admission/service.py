@@ -59,9 +59,11 @@ class Admission:
         """Give the place back and charge what was used."""
         self.gate.leave()
         if ticket.subjects:
-            if ticket.tokens:
-                await self._quotas.charge(ticket.subjects, ticket.tokens)
-            await self._quotas.release(ticket.subjects, ticket.id)
+            try:
+                if ticket.tokens:
+                    await self._quotas.charge(ticket.subjects, ticket.tokens)
+            finally:
+                await self._quotas.release(ticket.subjects, ticket.id)
 
     async def _count_earlier_use(self, caller: Caller, subjects: Sequence[Subject]) -> None:
         """A day's budget survives a restart: what SQL has recorded today counts."""

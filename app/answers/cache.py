@@ -43,6 +43,8 @@ _COMPARISON = re.compile(
     r"|cheapest|highest|lowest|above|below|over|under|from|to|in|out|on|off|start|end|begin)\b",
     re.I,
 )
+# "How much" asks what "what" asks; any other question word asks for something of its own.
+_ASKED = re.compile(r"\b(?:who|whom|whose|when|where|why|how(?!\s+(?:much|many)\b))\b", re.I)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,14 @@ def store(session: Session, key: CacheKey, answer_id: str, generation: Generatio
     )
     if session.scalar(query) != len(key.versions):
         return
-    session.execute(sa.delete(CachedAnswer).where(CachedAnswer.key_sha256 == key.key_sha256))
+    outdated = sa.and_(
+        CachedAnswer.workspace_id == key.workspace_id,
+        CachedAnswer.use_case_id == key.use_case_id,
+        CachedAnswer.created_at < now() - timedelta(seconds=key.seconds),
+    )
+    session.execute(
+        sa.delete(CachedAnswer).where(sa.or_(CachedAnswer.key_sha256 == key.key_sha256, outdated))
+    )
     vector = None if key.vector is None else np.asarray(key.vector, np.float32).tobytes()
     row = CachedAnswer(
         workspace_id=key.workspace_id,
@@ -142,18 +151,22 @@ def store(session: Session, key: CacheKey, answer_id: str, generation: Generatio
 def same_question(first: str, second: str, passages: Sequence[str]) -> bool:
     """Whether nothing that could change the answer tells two similar questions apart.
 
-    Their values, negations and comparisons must be the same, and no content word that only one of
-    them has may occur in the passages: a word the passages use is one they tell facts apart by.
+    Their values, negations, comparisons and question words must be the same, and no content word
+    that only one of them has may occur in the passages: a word the passages use is one they tell
+    facts apart by. Those that both have must stand in the same order ("from A to B" is not "from
+    B to A"). Without passages nothing tells which words matter, so all do.
     """
-    for pattern in (_NEGATION, _COMPARISON):
+    for pattern in (_NEGATION, _COMPARISON, _ASKED):
         if _found(pattern, first) != _found(pattern, second):
             return False
     values = [Counter((v.kind, v.key) for v in extract_values(text)) for text in (first, second)]
     if values[0] != values[1]:
         return False
-    said = [{fold(word) for word in content_words(text)} for text in (first, second)]
-    telling = said[0] ^ said[1]
-    return not telling & {fold(word) for text in passages for word in content_words(text)}
+    said = [[fold(word) for word in content_words(text)] for text in (first, second)]
+    if passages:
+        told = {fold(word) for text in passages for word in content_words(text)}
+        said = [[word for word in words if word in told] for words in said]
+    return said[0] == said[1]
 
 
 def _same_meaning(session: Session, key: CacheKey) -> CachedAnswer | None:

@@ -123,11 +123,14 @@ def judge(service: AnswerService, request: AnswerRequest, sample: Sample) -> Out
     return _outcome(result.coverage, result.text, result.abstained, sample)
 
 
-def from_evaluation(session: Session, workspace_id: str, evaluation_id: str) -> list[Outcome]:
-    """Outcomes of an evaluation's outputs, of all arms that searched."""
+def from_evaluation(session: Session, use_case: UseCase, evaluation_id: str) -> list[Outcome]:
+    """Outcomes of an evaluation's outputs, of the arm that serves: one a question.
+
+    Two arms' answers to one question are not independent, and would make the bound too tight.
+    """
     evaluation = session.get(Evaluation, evaluation_id)
-    if evaluation is None or evaluation.workspace_id != workspace_id:
-        raise NotFound(f"no evaluation {evaluation_id!r} in this workspace")
+    if evaluation is None or evaluation.use_case_id != use_case.id:
+        raise NotFound(f"no evaluation {evaluation_id!r} of use case {use_case.name!r}")
     folder = Path(evaluation.path)
     samples = {sample.id: sample for sample in load_samples(folder / "samples.jsonl")}
     found = []
@@ -135,6 +138,8 @@ def from_evaluation(session: Session, workspace_id: str, evaluation_id: str) -> 
         for line in lines:
             output = parse_output(json.loads(line))
             coverage = output.meta.get("coverage")
+            if output.arm != use_case.arm or output.repeat:
+                continue
             if coverage is None or output.error is not None:
                 continue
             sample = samples[output.sample_id]

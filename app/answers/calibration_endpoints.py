@@ -81,7 +81,7 @@ def fit(
         if body.outcomes is not None:
             outcomes = [Outcome(**outcome.model_dump()) for outcome in body.outcomes]
         elif body.evaluation is not None:
-            outcomes = from_evaluation(session, principal.workspace_id, body.evaluation)
+            outcomes = from_evaluation(session, use_case, body.evaluation)
         else:
             outcomes = from_ratings(session, use_case)
         fitted = calibrate(outcomes, body.target_error, body.confidence)

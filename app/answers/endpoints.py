@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
+from app.admission.service import Ticket
 from app.answers.lineage import lineage
 from app.answers.replay import replay
 from app.dependencies import ContainerDep, PrincipalDep
@@ -23,7 +24,7 @@ def show(answer_id: str, container: ContainerDep, principal: PrincipalDep) -> di
 
 @router.post("/{answer_id}/replay")
 async def replay_answer(
-    answer_id: str, container: ContainerDep, principal: PrincipalDep
+    answer_id: str, request: Request, container: ContainerDep, principal: PrincipalDep
 ) -> dict[str, Any]:
     """Generate the answer again: the same text, or which part of its identity changed."""
     principal.require("ask")
@@ -36,4 +37,7 @@ async def replay_answer(
             principal.groups,
         )
     )
+    ticket: Ticket | None = request.scope.get("tandem.ticket")
+    if ticket is not None:
+        ticket.tokens += replayed.tokens
     return replayed.as_json()

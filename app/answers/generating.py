@@ -69,9 +69,7 @@ class Generator:
         events: queue.SimpleQueue[str | Generation | Future[None] | None],
         stopped: Cancellation,
     ) -> None:
-        if not stream:
-            events.put(self.engine.generate(request))
-            return
+        # Streamed also where nobody reads the pieces: only a stream can be stopped midway.
         pieces = self.engine.stream(request)
         close = getattr(pieces, "close", None)
         if close is not None and not hasattr(pieces, "gi_running"):
@@ -79,7 +77,8 @@ class Generator:
         for piece in pieces:
             if stopped.is_set():
                 break
-            events.put(piece)
+            if stream or isinstance(piece, Generation):
+                events.put(piece)
         if close is not None:
             close()
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Send
 
 from app.admission.service import Ticket
 from app.answers.openai_schemas import ChatRequest, chunk, citation_annotations, completion, usage
@@ -18,16 +20,12 @@ from app.answers.types import AnswerRequest, AnswerResult, Progress
 from app.bootstrap import Container
 from app.db.base import new_id
 from app.dependencies import ContainerDep, PrincipalDep
-from app.errors import AppError, as_app_error
+from app.errors import as_app_error
 from app.use_cases import service as use_cases
-from evals.errors import EvalError
-from retrieval.errors import RetrievalError
-from tuning.errors import TuningError
 
 log = structlog.get_logger(__name__)
 router = APIRouter()
 
-_LIBRARY_ERRORS = (AppError, RetrievalError, TuningError, EvalError, OSError)
 _HEARTBEAT = ": waiting for the model\n\n"
 _GONE_S = 1.0
 _CLIENT_CLOSED = 499
@@ -65,7 +63,7 @@ async def chat_completions(
             return Response(status_code=_CLIENT_CLOSED)
         return JSONResponse(completion(result))
     include_usage = body.stream_options is not None and body.stream_options.include_usage
-    return StreamingResponse(
+    return _EventStream(
         _sse(run, body.model, include_usage),
         media_type="text/event-stream",
         headers={"Cache-Control": "no-store"},
@@ -91,6 +89,16 @@ class _Run:
             _count(self.container, result)
         if self.ticket is not None:
             self.ticket.tokens += tokens
+
+
+class _EventStream(StreamingResponse):
+    """Closes its events with the response: a client that hung up unread is charged too."""
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the events, and close them before the request counts as ended."""
+        events = cast("AsyncGenerator[str]", self.body_iterator)
+        async with aclosing(events):
+            await super().stream_response(send)
 
 
 async def _start(
@@ -119,7 +127,7 @@ async def _finished(run: _Run, request: Request) -> AnswerResult | None:
     return result
 
 
-async def _sse(run: _Run, model: str, include_usage: bool) -> AsyncIterator[str]:
+async def _sse(run: _Run, model: str, include_usage: bool) -> AsyncGenerator[str]:
     """OpenAI's stream; citations come with the last delta, an error as an event of its own."""
     stream_id = new_id()
     result: AnswerResult | None = None
@@ -132,10 +140,13 @@ async def _sse(run: _Run, model: str, include_usage: bool) -> AsyncIterator[str]
                 result = event
             else:
                 yield _data(chunk(stream_id, model, {"content": event}))
-    except _LIBRARY_ERRORS as error:
+    except Exception as error:  # no handler can answer any more: 200 is out
         expected = as_app_error(error)
         message = expected.detail if expected else "an unexpected error; the log has it"
-        log.warning("stream_failed", error=str(error))
+        if expected is None:
+            log.error("stream_failed", exc_info=error)
+        else:
+            log.warning("stream_failed", error=expected.detail)
         status = str(expected.status if expected else 500)
         told = {"message": message, "type": type(error).__name__, "code": status}
         yield _data({"error": told})

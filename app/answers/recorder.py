@@ -61,7 +61,10 @@ class Recorder:
             for item in batch:
                 item.error = None
         except SQLAlchemyError as error:
-            if len(batch) == 1:
+            if len(batch) == 1 and batch[0].cached is not None:
+                batch[0].cached = None  # another process may have kept the same generation
+                self._commit(batch)
+            elif len(batch) == 1:
                 batch[0].error = error
             else:  # one bad row must not lose the others
                 for item in batch:

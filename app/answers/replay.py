@@ -60,13 +60,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What came of it. `same` is None where nothing could be generated; `changed` says why."""
+    """What came of it. `same` is None where nothing could be generated; `changed` says why.
+
+    `tokens` is what generating it cost, prompt and answer together.
+    """
 
     answer_id: str
     same: bool | None
     recorded: str
     text: str | None
     changed: tuple[Change, ...]
+    tokens: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """As clients see it."""
@@ -125,11 +129,12 @@ def replay(
         limit = identity["decoding"]["max_tokens"]
         changed.append(Change("decoding", {"max_tokens": limit}, {"max_tokens": sent.max_tokens}))
     try:
-        text = chain.generate(sent).text
+        made = chain.generate(sent)
     except (EngineError, BadInput) as error:
         changed.append(Change("engine", "answered", f"refuses: {error.detail}"))
         return Replay(answer_id, None, recorded, None, tuple(changed))
-    return Replay(answer_id, text == recorded, recorded, text, tuple(changed))
+    tokens = made.prompt_tokens + made.completion_tokens
+    return Replay(answer_id, made.text == recorded, recorded, made.text, tuple(changed), tokens)
 
 
 def _changed_engine(identity: Mapping[str, Any], now: Mapping[str, str]) -> list[Change]:

@@ -16,6 +16,9 @@ from app.cli.output import out, print_json, table
 from app.cli.state import state_of
 from app.errors import Conflict
 
+# Answers under way get this long when the server is told to end; supervisors kill soon after.
+_GRACE_S = 8
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the tree."""
@@ -118,7 +121,13 @@ def serve(
         container.ticker.start()
         lock.publish(f"http://{listen}:{number}")
         out.print(f"Tandem listens on http://{listen}:{number} (API pages: /docs)", highlight=False)
-        uvicorn.run(create_app(container), host=listen, port=number, log_level="warning")
+        uvicorn.run(
+            create_app(container),
+            host=listen,
+            port=number,
+            log_level="warning",
+            timeout_graceful_shutdown=_GRACE_S,
+        )
     finally:
         lock.release()
 

@@ -29,9 +29,11 @@ def annotator_agreement(path: Path, level: str = "nominal") -> dict[str, Any]:
         names = sorted({str(label) for label in labels.values()})
         values = {name: float(number) for number, name in enumerate(names)}
     table = np.full((len(items), len(people)), np.nan)
+    row = {item: number for number, item in enumerate(items)}
+    column = {person: number for number, person in enumerate(people)}
     for (item, person), label in labels.items():
         number = values[str(label)] if level == "nominal" else _number(label, path)
-        table[items.index(item), people.index(person)] = number
+        table[row[item], column[person]] = number
     alpha = krippendorff_alpha(table, level)
     usable, verdict = usable_as_gold(alpha)
     return {
@@ -49,7 +51,7 @@ def _read(path: Path) -> dict[tuple[str, str], Any]:
     if not path.is_file():
         raise BadInput(f"labels file {str(path)!r} does not exist")
     labels: dict[tuple[str, str], Any] = {}
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(path.read_text("utf-8-sig").split("\n"), start=1):
         if not line.strip():
             continue
         try:

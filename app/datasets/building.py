@@ -213,7 +213,9 @@ def _leave_out(draft: Draft, report: QualityReport, options: BuildOptions) -> No
     """Drop rows below the score, each with its reasons."""
     kept: list[int] = []
     for position, (row, quality) in enumerate(zip(draft.rows, report.rows, strict=True)):
-        if quality.score >= options.min_score:
+        kinds = {finding.kind for finding in quality.findings}
+        forbidden = options.personal_data == "refuse" and "personal_data" in kinds
+        if quality.score >= options.min_score and not forbidden:
             kept.append(position)
             continue
         said = "; ".join(finding.reason for finding in quality.findings)
@@ -253,7 +255,8 @@ def _split_items(draft: Draft) -> list[SplitItem]:
         items.append(
             SplitItem(
                 row["id"],
-                row["question"],
+                # As preferences are placed, so that both find each other by their question.
+                mask_personal_data(row["question"])[0],
                 tuple(sources),
                 draft.made.when.get(row["id"], ""),
                 tuple(sorted(alike[position])),

@@ -106,7 +106,9 @@ def _example(
     principal: Principal, use_case: UseCase, parsed: ParsedExample, file: _File
 ) -> Example:
     metadata = parsed.metadata
-    sources = [str(source) for source in metadata.get("sources") or []]
+    given = metadata.get("sources") or []
+    # One name alone must not be read as its letters.
+    sources = [str(source) for source in (given if isinstance(given, list) else [given])]
     kind = metadata.get("kind")
     if kind not in _KINDS:
         abstains = parsed.answer.startswith(DEFAULT_ABSTAIN.rstrip("."))

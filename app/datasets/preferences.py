@@ -75,11 +75,10 @@ def _pair(entry: RatedAnswer, use_case: UseCase) -> Pair | None:
         return None
     if not said and correction.kind == "value":
         return None  # a fact without a passage would go into the weights
-    return {
-        "messages": _messages(entry, use_case),
-        "chosen": _masked(chosen, entry),
-        "rejected": _masked(entry.answer.text, entry),
-    }
+    better, worse = _masked(chosen, entry), _masked(entry.answer.text, entry)
+    if better == worse:
+        return None  # only its citation or what is masked now was changed
+    return {"messages": _messages(entry, use_case), "chosen": better, "rejected": worse}
 
 
 def _with_citation(text: str, entry: RatedAnswer) -> str:
@@ -120,7 +119,8 @@ def _messages(entry: RatedAnswer, use_case: UseCase) -> list[Message]:
 
 def _item(kind: str, entry: RatedAnswer) -> SplitItem:
     sources = tuple(sorted({passage.document for passage in entry.passages}))
-    return SplitItem(f"{kind}:{entry.feedback.id}", entry.answer.question, sources)
+    question = mask_personal_data(entry.answer.question)[0]
+    return SplitItem(f"{kind}:{entry.feedback.id}", question, sources)
 
 
 def _masked(text: str, entry: RatedAnswer) -> str:

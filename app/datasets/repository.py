@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -182,17 +182,23 @@ def asked_questions(session: Session, use_case: UseCase) -> list[str]:
     return list(session.scalars(query))
 
 
-def held_out(session: Session, use_case: UseCase, rows: Iterable[Row]) -> dict[str, Split]:
-    """Rows that an earlier snapshot held out, by themselves or by their question."""
+def held_out(session: Session, use_case: UseCase, asked: Mapping[str, str]) -> dict[str, Split]:
+    """Items that an earlier snapshot held out, by themselves or by their question.
+
+    Args:
+        session: An open session.
+        use_case: Whose ledger.
+        asked: The question of every item, rows and preferences, by id.
+    """
     query = sa.select(HeldOutItem).where(HeldOutItem.use_case_id == use_case.id)
     entries = list(session.scalars(query))
     by_item = {entry.item: entry.split for entry in entries}
     by_question = {entry.question_sha256: entry.split for entry in entries}
     found: dict[str, Split] = {}
-    for row in rows:
-        split = by_item.get(row["id"]) or by_question.get(question_sha256(row["question"]))
+    for name, question in asked.items():
+        split = by_item.get(name) or by_question.get(question_sha256(question))
         if split:
-            found[row["id"]] = split  # type: ignore[assignment]
+            found[name] = split  # type: ignore[assignment]
     return found
 
 

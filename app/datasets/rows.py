@@ -15,6 +15,7 @@ from app.datasets.repository import StoredPassage
 from app.db.tables import Example, UseCase
 from evals.metrics.values import Value, extract_values, is_supported, unsupported_values
 from retrieval.types import Hit, context_path
+from tuning.quality.personal_data import mask_personal_data
 from tuning.snapshot import CITE, Row, RowPassage
 from tuning.values import fingerprint
 
@@ -54,8 +55,8 @@ class MadeRows:
     conversation: dict[str, str] = field(default_factory=dict)
 
     def refuse(self, example: str, reason: str) -> None:
-        """Leave an example out."""
-        self.refused.append({"example": example, "reason": reason})
+        """Leave an example out; the reason may quote it and is sealed with the manifest."""
+        self.refused.append({"example": example, "reason": mask_personal_data(reason)[0]})
 
 
 def make_rows(examples: Iterable[Example], knowledge: Knowledge, use_case: UseCase) -> MadeRows:

@@ -25,6 +25,7 @@ from app.use_cases import service as use_cases
 from app.workspaces.policy import Principal
 from tuning.dataset_card import render_dataset_card
 from tuning.dataset_flags import find_flags
+from tuning.errors import SnapshotError
 from tuning.snapshot import (
     Extras,
     Row,
@@ -80,7 +81,9 @@ def build(
         raise BadInput(f"no example of {use_case_name!r} is usable: {reasons}")
     preferences = make_preferences(rated, use_case, principal, ratings=options.ratings)
     with database.session() as session:
-        pinned = repository.held_out(session, use_case, draft.rows)
+        asked = {row["id"]: row["question"] for row in draft.rows}
+        asked |= {preference.item.id: preference.item.question for preference in preferences}
+        pinned = repository.held_out(session, use_case, asked)
     result = place(draft, options, pinned, [preference.item for preference in preferences])
     trained = [p for p in preferences if result.split[p.item.id] == "train"]
     return _store(database, principal, use_case, _sealed(draft, trained, use_case, options, root))
@@ -123,7 +126,7 @@ def list_all(session: Session, workspace_id: str) -> list[dict[str, Any]]:
 
 def show(snapshot: DatasetSnapshot, root: Path | None = None) -> dict[str, Any]:
     """Manifest and counts, after every byte (and, given the root, the signature) was checked."""
-    manifest = verify(snapshot.path, key=signing_key(root) if root else None)
+    manifest = checked(snapshot, root)
     return {
         "id": snapshot.id,
         "content_sha256": manifest.id,
@@ -138,6 +141,22 @@ def show(snapshot: DatasetSnapshot, root: Path | None = None) -> dict[str, Any]:
         "verified": True,
         "signed": manifest.signature is not None,
     }
+
+
+def checked(snapshot: DatasetSnapshot, root: Path | None = None) -> SnapshotManifest:
+    """Its manifest, after every byte, the id and (given the root) the signature were checked.
+
+    Raises:
+        SnapshotError: If anything changed, or the folder holds another snapshot or schema now.
+    """
+    manifest = verify(snapshot.path, key=signing_key(root) if root else None)
+    if manifest.id != snapshot.content_sha256:
+        wanted = snapshot.content_sha256[:12]
+        raise SnapshotError(f"{snapshot.path!r} holds dataset {manifest.id[:12]}, not {wanted}")
+    # An older schema has no signature to check.
+    if manifest.schema < snapshot.manifest.get("schema", 1):
+        raise SnapshotError(f"the manifest of {snapshot.path!r} lost its signature")
+    return manifest
 
 
 def card(snapshot: DatasetSnapshot) -> tuple[str, list[dict[str, Any]]]:

@@ -39,7 +39,8 @@ def decide(
     """Decide from the newest (or the given) evaluation; WINNER and CHEAPEST are served at once.
 
     Without any finished evaluation the advice for similar use cases is recorded as ASSUMED and
-    not served. A new decision answers every open request for one.
+    not served, nor is a choice that the questions held back refute. A new decision
+    answers every open request for one.
 
     Args:
         session: an open transaction.
@@ -62,7 +63,8 @@ def decide(
         created_by=principal.name,
         created_at=now(),
     )
-    if apply and evaluation and made.choice:
+    refuted = made.confirmation is not None and made.confirmation.refutes(made.spec.margin)
+    if apply and evaluation and made.choice and not refuted:
         _serve(session, use_case, evaluation.manifest, made.choice)
         decision.applied = True
     decision.context = due.context_of(session, use_case, base, decision.created_at)

@@ -47,13 +47,19 @@ def measure(
         raise BadInput(f"use case {use_case.name!r} has no documents, so nothing can change")
     cited = repository.cited_quotes(session, use_case)
     quotes = sorted({(document, quote) for _, document, quote in cited if quote})
-    if level is None:
-        level = "answers" if len(quotes) >= _ENOUGH_QUOTES else "values"
     read = Reading(session, documents, versions, moment)
-    if level == "answers":
-        if not quotes:
-            raise BadInput("no answer has cited anything yet: measure --level values")
-        return measure_volatility(_quote_logs(read, cited, quotes), level, confidence=confidence)
+    if level == "answers" or (level is None and len(quotes) >= _ENOUGH_QUOTES):
+        kept = _quote_logs(read, cited, quotes)
+        if kept:
+            return measure_volatility(kept, "answers", confidence=confidence)
+        if level == "answers":
+            reason = (
+                "no quoted passage is kept any more"
+                if quotes
+                else "no answer has cited anything yet"
+            )
+            raise BadInput(f"{reason}: measure --level values")
+    level = level or "values"
     logs = {read.name(i): read.document_log(i, level) for i in versions if i in documents}
     asked: dict[str, list[str]] = {}
     for answer, document, _ in cited:
@@ -149,6 +155,4 @@ def _quote_logs(
             shown = quote if len(quote) <= 60 else f"{quote[:60]}…"
             name = f"{read.name(document)}: {shown}"
             logs.append(SourceLog(name, events, days, float(len(asked[document, quote]))))
-    if not logs:
-        raise BadInput("no quoted passage is kept any more: measure --level values")
     return logs

@@ -95,7 +95,7 @@ class OpenAICompatibleEngine:
             "engine": f"openai_compatible/{self._address.dialect}",
             "engine_version": self._server_version(),
             "base_sha256": self._base_sha256,
-            "file": self._model_name(),
+            "file": self._known_model(),
         }
 
     @property
@@ -208,9 +208,9 @@ class OpenAICompatibleEngine:
             raise _Unavailable(f"the server answers {said(response)}")
         if response.status_code == 404 and request.adapter is not None:
             with self._lock:
-                known = self._ready.pop(request.adapter.digest, None)
-            if known is not None:  # the server was restarted, or another process unloaded it
-                raise _Unavailable("the server no longer knows the adapter")
+                self._ready.pop(request.adapter.digest, None)
+            # The server was restarted, or another request or process unloaded it meanwhile.
+            raise _Unavailable(f"the server no longer knows the adapter: {said(response)}")
         if response.status_code in (400, 422):
             raise BadInput(f"the server refuses the request: {said(response)}")
         raise EngineError(f"the server answers {said(response)}")
@@ -253,6 +253,13 @@ class OpenAICompatibleEngine:
                 raise EngineError(f"{self._address.url} lists no models: set TANDEM_ENGINE_MODEL")
             self._model = str(listed[0]["id"])
         return self._model
+
+    def _known_model(self) -> str:
+        """The name, also for a record of what was answered while the server was down."""
+        try:
+            return self._model_name()
+        except EngineError:
+            return "unknown"
 
     def _server_version(self) -> str:
         if self._version is None:

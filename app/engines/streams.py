@@ -70,7 +70,7 @@ class PieceStream(Iterator[str | Generation]):
                 events.put(work(events.put, cancellation))
             except Cancelled:
                 events.put(None)
-            except (RuntimeError, ValueError, OSError, AppError) as error:
+            except Exception as error:  # noqa: BLE001 - or its reader would wait for nothing
                 events.put(error)
 
         self._thread = threading.Thread(target=run, name=name, daemon=True)

@@ -47,12 +47,15 @@ def measure(folder: Path, payload: dict[str, Any]) -> tuple[Evaluation, Decision
 
 
 def spec_for(payload: dict[str, Any]) -> DecisionSpec:
-    """The decision rules: the payload's, over the candidate arms that were run."""
-    spec = parse_spec(payload.get("spec") or {})
-    ran = [spec["name"] for spec in payload["arms"]]
-    candidates = tuple(arm for arm in COST_ORDER if arm in ran)
-    if "reader" in ran:
-        candidates += ("reader",)
+    """The decision rules: the payload's, over the candidate arms that were run.
+
+    Arms that its order of cost does not name count as dearer than those it does.
+    """
+    given = payload.get("spec") or {}
+    spec = parse_spec(given)
+    ran = [arm["name"] for arm in payload["arms"]]
+    order = spec.cost_order if "cost_order" in given else ()
+    candidates = tuple(dict.fromkeys(a for a in (*order, *COST_ORDER, "reader") if a in ran))
     return replace(spec, primary=payload.get("primary", "token_f1"), cost_order=candidates)
 
 

@@ -23,6 +23,9 @@ from evals.linking import link_samples
 from evals.loaders import load
 from evals.samples import Sample, sample_record, samples_digest
 
+# Parts of a payload that follow from the samples and the use case.
+_NOT_ASKED = {"evaluation_id", "samples_name", "style", "remove_gold"}
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -100,7 +103,13 @@ def _checked(session: Session, principal: Principal, options: Mapping[str, Any])
     rules = {name: value for name, value in options.items() if value not in (None, False, {})}
     if rules.get("remove_gold") and rules.get("hidden_twins"):
         raise BadInput("choose one of remove_gold (only hidden) and hidden_twins (both)")
-    rules.setdefault("primary", "abstention" if rules.get("remove_gold") else "token_f1")
+    usual = "abstention" if rules.get("remove_gold") else "token_f1"
+    registered = rules.get("spec", {}).get("primary")
+    if rules.setdefault("primary", registered or usual) != (registered or rules["primary"]):
+        raise BadInput(
+            f"the rules are for {registered!r}, the evaluation for {rules['primary']!r}: "
+            "name one primary metric"
+        )
     known.rates_from(rules.get("costs") or {})
     if "before" in rules:
         known.find_earlier(session, principal.workspace_id, rules["before"])
@@ -132,7 +141,10 @@ def _unfinished(
         )
     )
     for evaluation, job in session.execute(query):
-        if all(job.payload.get(key) == value for key, value in rules.items()):
+        if all(
+            job.payload.get(key) == rules.get(key)
+            for key in (set(rules) | set(job.payload)) - _NOT_ASKED
+        ):
             return evaluation, job
     return None
 

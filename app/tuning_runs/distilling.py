@@ -52,7 +52,7 @@ def read_asked(path: Path) -> list[Asked]:
         BadInput: Naming the first line that is not usable.
     """
     asked = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text("utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:

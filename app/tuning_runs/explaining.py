@@ -97,4 +97,5 @@ def _found(config: TuneConfig, folder: Path) -> dict[str, Any]:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text("utf-8").splitlines() if path.is_file() else []
+    # Not splitlines: JSON leaves U+2028 and its like as they are.
+    return path.read_text("utf-8").split("\n")[:-1] if path.is_file() else []

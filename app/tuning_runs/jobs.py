@@ -12,6 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from app.datasets import service as datasets
 from app.db.session import Database
 from app.db.tables import Adapter, DatasetSnapshot, TuningRun, UseCase
 from app.errors import JobFailed
@@ -49,6 +50,8 @@ class TuningJob:
             **job.payload["settings"],
         )
         if not (output / "manifest.json").is_file():
+            # The training process has no key: what it reads is checked here.
+            datasets.checked(snapshot, self._root)
             self._train(job, config, output)
         job.progress(99, 100, "probing the adapter")
         adapter = admit(

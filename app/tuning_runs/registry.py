@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -32,6 +33,7 @@ def move(session: Session, principal: Principal, adapter: str, stage: str, reaso
     use_case = _use_case_of(session, found)
     if stage not in _NEXT:
         raise BadInput(f"stage {stage!r} is unknown: choose {', '.join(_NEXT)}")
+    _live(session, principal, use_case)
     if stage not in _NEXT[found.stage]:
         raise Conflict(
             f"adapter {found.name!r} is {found.stage}: next can be {', '.join(_NEXT[found.stage])}"
@@ -41,6 +43,7 @@ def move(session: Session, principal: Principal, adapter: str, stage: str, reaso
             f"adapter {found.name!r} serves {use_case.name!r}: make another one live, or roll back"
         )
     if stage == LIVE:
+        _require_files(found)
         _replace_live(session, principal, use_case, found, reason)
     _record(session, principal, found, stage, (use_case.id, reason))
     return found
@@ -50,10 +53,10 @@ def rollback(session: Session, principal: Principal, use_case_name: str, reason:
     """Retire the live adapter and serve with the one that was live before it.
 
     Raises:
-        Conflict: No earlier adapter was live, or it is retired.
+        Conflict: No earlier adapter was live, or it is retired, or its files are gone.
     """
     use_case = use_cases.get(session, principal.workspace_id, use_case_name)
-    live = _live(session, use_case)
+    live = _live(session, principal, use_case)
     query = (
         sa.select(Adapter)
         .join(AdapterMove, AdapterMove.adapter_id == Adapter.id)
@@ -67,6 +70,7 @@ def rollback(session: Session, principal: Principal, use_case_name: str, reason:
     before = session.scalars(query).first()
     if live is None or before is None:
         raise Conflict(f"use case {use_case_name!r} has no earlier live adapter to go back to")
+    _require_files(before)
     _record(session, principal, live, RETIRED, (use_case.id, reason))
     _record(session, principal, before, LIVE, (use_case.id, f"rollback: {reason}"))
     use_cases.serve_with(session, use_case, adapter_id=before.id)
@@ -92,21 +96,35 @@ def history(session: Session, workspace_id: str, adapter: str) -> list[dict[str,
 def _replace_live(
     session: Session, principal: Principal, use_case: UseCase, new: Adapter, reason: str
 ) -> None:
-    live = _live(session, use_case)
+    live = _live(session, principal, use_case)
     if live is not None and live.id != new.id:
         _record(session, principal, live, STAGED, (use_case.id, f"replaced: {reason}"))
     use_cases.serve_with(session, use_case, adapter_id=new.id)
 
 
-def _live(session: Session, use_case: UseCase) -> Adapter | None:
+def _live(session: Session, principal: Principal, use_case: UseCase) -> Adapter | None:
     """The use case's own adapter that serves; a setting made it live if no move did."""
+    # Two moves at once would each make an adapter live; SQLite has one writer anyhow.
+    session.refresh(use_case, with_for_update=True)
+    own = sa.select(Adapter).where(Adapter.use_case_id == use_case.id, Adapter.stage == LIVE)
+    for other in session.scalars(own).all():
+        if other.id != use_case.adapter_id:
+            why = (use_case.id, "a setting made the use case serve with another one")
+            _record(session, principal, other, STAGED, why)
     if use_case.adapter_id is None:
         return None
     serving = session.get(Adapter, use_case.adapter_id)
     if serving is None or serving.workspace_id is None:
         return None
+    if serving.use_case_id not in (None, use_case.id):
+        return None  # its stage is told by the use case it belongs to
     serving.stage = LIVE
     return serving
+
+
+def _require_files(adapter: Adapter) -> None:
+    if not Path(adapter.path).is_dir():
+        raise Conflict(f"adapter {adapter.name!r} cannot serve: its folder is gone; retire it")
 
 
 def _record(

@@ -26,7 +26,17 @@ _KEYWORDS = frozenset(
     minLength maxLength minimum maximum exclusiveMinimum exclusiveMaximum anyOf oneOf allOf $ref
     $defs definitions title description default examples $schema $id format strict""".split()  # noqa: SIM905
 )
+_KINDS = (*_TYPES, "number", "integer")
+_SHAPES: dict[str, tuple[Any, str]] = {
+    **dict.fromkeys(("properties", "$defs", "definitions"), (Mapping, "an object")),
+    **dict.fromkeys(("anyOf", "oneOf", "allOf", "required", "enum"), (list, "a list")),
+    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems"), (int, "a whole number")),
+    **dict.fromkeys(("minimum", "maximum"), (int | float, "a number")),
+    **dict.fromkeys(("exclusiveMinimum", "exclusiveMaximum"), (int | float, "a number")),
+    **dict.fromkeys(("pattern", "$ref"), (str, "a text")),
+}
 _DEEPEST = 64
+_MOST_STEPS = 100_000
 _LONGEST_PATTERN = 200
 _REPEATED_REPEAT = re.compile(r"\([^)]*[+*}|][^)]*\)\s*[+*{]")
 _BOUNDS = {
@@ -57,8 +67,9 @@ def check_schema(schema: Mapping[str, Any]) -> None:
         unknown = sorted(set(part) - _KEYWORDS)
         if unknown:
             raise BadInput(f"JSON schema keyword {unknown[0]!r} is not supported: leave it out")
+        _check_shapes(part)
         if "$ref" in part:
-            _resolve(schema, str(part["$ref"]))
+            _resolve(schema, part["$ref"])
         _check_pattern(part)
         for name in ("properties", "$defs", "definitions"):
             pending += [(child, depth + 1) for child in part.get(name, {}).values()]
@@ -77,11 +88,20 @@ def parse_answer(text: str, schema: Mapping[str, Any]) -> Any:
         value = json.loads(text)
     except ValueError as error:
         raise DoesNotFit(f"it is not JSON ({error})") from error
-    _fit(value, schema, schema, "$", 0)
+    _fit(value, schema, _Whole(schema), "$", 0)
     return value
 
 
-def _fit(value: Any, part: Any, whole: Mapping[str, Any], at: str, depth: int) -> None:
+class _Whole(dict[str, Any]):
+    """The schema, and the steps taken so far: unions within unions could take for ever."""
+
+    steps = 0
+
+
+def _fit(value: Any, part: Any, whole: _Whole, at: str, depth: int) -> None:
+    whole.steps += 1
+    if whole.steps > _MOST_STEPS:
+        raise DoesNotFit(f"its schema takes more than {_MOST_STEPS} steps to check: simplify it")
     if part is True or part == {}:
         return
     if part is False:
@@ -133,9 +153,7 @@ def _fit_bounds(value: Any, part: Mapping[str, Any], at: str) -> None:
             raise DoesNotFit(f"{at} is {value}, {keyword} is {part[keyword]}")
 
 
-def _fit_unions(
-    value: Any, part: Mapping[str, Any], whole: Mapping[str, Any], at: str, depth: int
-) -> None:
+def _fit_unions(value: Any, part: Mapping[str, Any], whole: _Whole, at: str, depth: int) -> None:
     for choice in part.get("allOf", ()):
         _fit(value, choice, whole, at, depth + 1)
     for keyword in ("anyOf", "oneOf"):
@@ -145,7 +163,7 @@ def _fit_unions(
                 raise DoesNotFit(f"{at} fits {fitting} of the schemas in {keyword}")
 
 
-def _fits(value: Any, part: Any, whole: Mapping[str, Any], at: str, depth: int) -> bool:
+def _fits(value: Any, part: Any, whole: _Whole, at: str, depth: int) -> bool:
     try:
         _fit(value, part, whole, at, depth)
     except DoesNotFit:
@@ -154,7 +172,7 @@ def _fits(value: Any, part: Any, whole: Mapping[str, Any], at: str, depth: int) 
 
 
 def _fit_object(
-    value: dict[str, Any], part: Mapping[str, Any], whole: Mapping[str, Any], at: str, depth: int
+    value: dict[str, Any], part: Mapping[str, Any], whole: _Whole, at: str, depth: int
 ) -> None:
     for name in part.get("required", ()):
         if name not in value:
@@ -168,7 +186,7 @@ def _fit_object(
 def _is(value: Any, kind: str) -> bool:
     if kind in ("number", "integer"):
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and (kind == "number" or float(value).is_integer())
+        return number and (kind == "number" or value == value // 1)
     return kind in _TYPES and isinstance(value, _TYPES[kind])
 
 
@@ -187,6 +205,16 @@ def _resolve(whole: Mapping[str, Any], reference: str) -> Any:
             raise BadInput(f"JSON schema reference {reference!r} points nowhere")
         found = found[name]
     return found
+
+
+def _check_shapes(part: Mapping[str, Any]) -> None:
+    for name, (shape, what) in _SHAPES.items():
+        if name in part and (not isinstance(part[name], shape) or isinstance(part[name], bool)):
+            raise BadInput(f"JSON schema keyword {name!r} is {part[name]!r:.80}: give {what}")
+    kinds = part.get("type", [])
+    for kind in [kinds] if isinstance(kinds, str) else kinds if isinstance(kinds, list) else [0]:
+        if kind not in _KINDS:
+            raise BadInput(f"JSON schema type {kinds!r:.80} is unknown: choose {', '.join(_KINDS)}")
 
 
 def _check_pattern(part: Mapping[str, Any]) -> None:

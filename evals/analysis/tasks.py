@@ -66,8 +66,10 @@ def _classes(case: Case) -> tuple[Section, ...]:
 
 def _said(
     case: Case, arm: str, labels: tuple[str, ...]
-) -> tuple[list[str], list[str | None], Ints]:
+) -> tuple[list[str], list[str | None], Ints, list[str]]:
+    """Right class, class said, cluster and id of every sample that the arm answered."""
     wanted: list[str] = []
+    names: list[str] = []
     said: list[str | None] = []
     clusters: list[int] = []
     rows = zip(case.samples, case.answers(arm), case.evaluation.table.clusters, strict=True)
@@ -77,26 +79,32 @@ def _said(
         wanted.append(sample.answers[0])
         said.append(None if output.abstained else label_of(output.text, labels))
         clusters.append(int(cluster))
-    return wanted, said, np.array(clusters, dtype=np.int64)
+        names.append(sample.id)
+    return wanted, said, np.array(clusters, dtype=np.int64), names
 
 
-def _macro(case: Case, said: dict[str, tuple[list[str], list[str | None], Ints]]) -> Section:
+def _macro(
+    case: Case, said: dict[str, tuple[list[str], list[str | None], Ints, list[str]]]
+) -> Section:
     confidence = case.evaluation.settings.confidence
     reference = case.candidates[0] if case.candidates else case.evaluation.table.arms[0]
     rows = []
-    for arm, (wanted, named, clusters) in said.items():
+    _, of_reference, _, asked = said[reference]
+    known = dict(zip(asked, of_reference, strict=True))
+    for arm, (wanted, named, clusters, names) in said.items():
         if not wanted:
             continue
         macro = macro_f1_interval(
             wanted, named, clusters, bootstrap=case.bootstrap, confidence=confidence
         )
         versus = None
-        if arm != reference and said[reference][0] == wanted:
+        both = [i for i, name in enumerate(names) if name in known]
+        if arm != reference and both:
             versus = macro_f1_difference(
-                wanted,
-                said[reference][1],
-                named,
-                clusters,
+                [wanted[i] for i in both],
+                [known[names[i]] for i in both],
+                [named[i] for i in both],
+                clusters[both],
                 bootstrap=case.bootstrap,
                 confidence=confidence,
             )

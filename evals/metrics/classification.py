@@ -167,7 +167,7 @@ def _draws(
         if answer in index:
             named[row, index[answer]] += 1
             right[row, index[truth]] += answer == truth
-    counts = bootstrap.counts(n_clusters)
+    counts = np.concatenate(bootstrap.counts(n_clusters)).astype(np.float64)
     hits, total = counts @ right, counts @ have
     below = total + counts @ named
     f1 = np.divide(2 * hits, below, out=np.zeros_like(hits), where=below > 0)

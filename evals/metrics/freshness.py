@@ -8,7 +8,7 @@ import numpy as np
 from evals.errors import MetricError
 from evals.metrics.answers import contains_answer, normalise_answer, strip_citations
 from evals.outputs import Output
-from evals.samples import Sample
+from evals.samples import Sample, clusters
 from evals.statistics.intervals import Interval
 from evals.statistics.rates import rate_interval
 
@@ -53,7 +53,8 @@ def compare_versions(
     """Compare two runs of the same questions, whose accepted answers may differ.
 
     A fact changed where no accepted answer is accepted both before and after. Questions in only
-    one of the two, unanswerable ones and errors are left out.
+    one of the two, unanswerable ones and errors are left out. Intervals count the clusters of the
+    later run's samples.
 
     Raises:
         MetricError: if no question is in both runs.
@@ -64,10 +65,10 @@ def compare_versions(
     if not shared:
         raise MetricError("no answerable question is in both runs: give both the same ids")
     first, second = _by_arm(outputs_before), _by_arm(outputs_after)
+    groups = dict(zip((sample.id for sample in after), clusters(after), strict=True))
+    pairs = [(old[name], new[name], groups[name]) for name in shared]
     return tuple(
-        _arm(arm, [(old[name], new[name]) for name in shared], first[arm], second[arm], confidence)
-        for arm in first
-        if arm in second
+        _arm(arm, pairs, first[arm], second[arm], confidence) for arm in first if arm in second
     )
 
 
@@ -98,30 +99,31 @@ def median_latency(steps: Sequence[SurvivalStep]) -> float | None:
 
 def _arm(
     arm: str,
-    pairs: Sequence[tuple[Sample, Sample]],
+    pairs: Sequence[tuple[Sample, Sample, int]],
     first: Mapping[str, Output],
     second: Mapping[str, Output],
     confidence: float,
 ) -> Freshness:
-    rows: dict[str, list[float]] = {
+    rows: dict[str, list[tuple[float, int]]] = {
         name: [] for name in ("flip", "given", "stale", "collateral", "reworded")
     }
-    for old, new in pairs:
+    for old, new, group in pairs:
         was, now = first.get(old.id), second.get(new.id)
         if was is None or now is None or was.error is not None or now.error is not None:
             continue
         right_before = _holds(was, old)
         if _changed(old, new):
             flipped = _holds(now, new)
-            rows["flip"].append(float(flipped))
-            rows["stale"].append(float(_holds(now, old) and not flipped))
+            rows["flip"].append((float(flipped), group))
+            rows["stale"].append((float(_holds(now, old) and not flipped), group))
             if right_before:
-                rows["given"].append(float(flipped))
+                rows["given"].append((float(flipped), group))
         elif right_before:
             right_after = _holds(now, new)
-            rows["collateral"].append(float(not right_after))
+            rows["collateral"].append((float(not right_after), group))
             if right_after:
-                rows["reworded"].append(float(_plain(was.text) != _plain(now.text)))
+                reworded = _plain(was.text) != _plain(now.text)
+                rows["reworded"].append((float(reworded), group))
     made = {name: _rate(values, confidence) for name, values in rows.items()}
     return Freshness(
         arm, made["flip"], made["given"], made["stale"], made["collateral"], made["reworded"]
@@ -149,6 +151,7 @@ def _by_arm(outputs: Sequence[Output]) -> dict[str, dict[str, Output]]:
     return found
 
 
-def _rate(values: Sequence[float], confidence: float) -> Interval:
-    column = np.asarray(values, dtype=np.float64)
-    return rate_interval(column, np.arange(len(column)), confidence)
+def _rate(rows: Sequence[tuple[float, int]], confidence: float) -> Interval:
+    values = np.array([value for value, _ in rows], dtype=np.float64)
+    groups = np.array([group for _, group in rows], dtype=np.int64)
+    return rate_interval(values, groups, confidence)

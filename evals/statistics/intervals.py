@@ -13,6 +13,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+_SAME_MEAN = 1e-12  # rounding of means that are equal
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
@@ -89,10 +91,10 @@ def unseen_share(clusters: int, alpha: float) -> float:
 def degenerate(
     values: Floats, clusters: Ints, confidence: float, support: tuple[float, float]
 ) -> Interval | None:
-    """Give the interval of values that carry no spread, or None when there is spread.
+    """Give the interval of values without spread between clusters, or None when there is spread.
 
-    Equal values are no proof of certainty: the bounds allow for the share of clusters that may
-    differ without having been seen, at the far end of `support`.
+    Equal values, or clusters with equal means, are no proof of certainty: the bounds allow for
+    the share of clusters that may differ without having been seen, at the far end of `support`.
     """
     n = len(values)
     if n == 0:
@@ -102,10 +104,11 @@ def degenerate(
     if n_clusters < 2:
         note = "one cluster: its spread is unknown, so no interval can be given"
         return Interval(mean, None, None, n, n_clusters, confidence, "none", note)
-    if float(np.ptp(values)) > 0.0:
+    if float(np.ptp(cluster_influences(values, clusters))) > _SAME_MEAN:
         return None
     share = unseen_share(n_clusters, (1.0 - confidence) / 2)
     low = mean - share * (mean - support[0])
     high = mean + share * (support[1] - mean)
-    note = "all values are equal: bounds allow for clusters not seen"
+    same = "values" if float(np.ptp(values)) == 0.0 else "clusters"
+    note = f"all {same} are equal: bounds allow for clusters not seen"
     return Interval(mean, low, high, n, n_clusters, confidence, "unseen share", note)

@@ -22,7 +22,7 @@ def n_needed(sd: float, gap: float, *, alpha: float = 0.05, power: float = 0.8) 
     gap = abs(gap)
     if gap == 0 or sd < 0 or not math.isfinite(sd / gap):
         return None
-    z_alpha, z_power = stats.norm.ppf(1 - alpha / 2), stats.norm.ppf(power)
+    z_alpha, z_power = stats.norm.isf(alpha / 2), stats.norm.ppf(power)
     n = (float(z_alpha + z_power) * sd / gap) ** 2
     n += float(z_alpha) ** 2 / 2  # the t quantile is wider than the normal one
     return None if n > _MOST else max(2, math.ceil(n))
@@ -35,7 +35,7 @@ def mde(sd: float, clusters: int, *, alpha: float = 0.05, power: float = 0.8) ->
     """
     if clusters < 2:
         return None
-    t_alpha = float(stats.t.ppf(1 - alpha / 2, clusters - 1))
+    t_alpha = float(stats.t.isf(alpha / 2, clusters - 1))
     t_power = float(stats.t.ppf(power, clusters - 1))
     return (t_alpha + t_power) * sd / math.sqrt(clusters)
 
@@ -79,6 +79,6 @@ def mde_binary(
 
 
 def _connor(discordance: float, gap: float, alpha: float, power: float) -> float:
-    z_alpha, z_power = float(stats.norm.ppf(1 - alpha / 2)), float(stats.norm.ppf(power))
+    z_alpha, z_power = float(stats.norm.isf(alpha / 2)), float(stats.norm.ppf(power))
     spread = math.sqrt(max(0.0, discordance - gap * gap))
     return float((z_alpha * math.sqrt(discordance) + z_power * spread) ** 2 / gap**2)

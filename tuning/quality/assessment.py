@@ -20,7 +20,7 @@ from tuning.quality.duplicates import find_duplicates
 from tuning.quality.formats import leftovers, odd_formats
 from tuning.quality.label_noise import NoiseEstimate, estimate_label_noise
 from tuning.quality.language import is_foreign
-from tuning.quality.personal_data import find_personal_data
+from tuning.quality.personal_data import find_personal_data, mask_personal_data
 from tuning.quality.toxicity import abusive_words
 from tuning.snapshot_rows import CITE, Row
 
@@ -124,7 +124,7 @@ def assess(rows: Sequence[Row], inputs: QualityInputs | None = None) -> QualityR
         found[position] += _of_text(row, inputs)
     _add_duplicates(rows, found)
     for contradiction in find_contradictions(rows):
-        others = " / ".join(answer[:60] for answer in contradiction.answers[:3])
+        others = " / ".join(_shown(answer) for answer in contradiction.answers[:3])
         for position in contradiction.positions:
             reason = f"{contradiction.reason} to one question: {others}"
             found[position].append(Finding("contradiction", reason))
@@ -198,7 +198,7 @@ def _add_label_noise(
         return None
     noise = estimate_label_noise(inputs.vectors, labels)
     for suspect in noise.suspects if noise else ():
-        reason = f"like questions are labelled {suspect.suggested[:60]!r}"
+        reason = f"like questions are labelled {_shown(suspect.suggested)!r}"
         found[suspect.position].append(Finding("label_noise", reason))
     return noise
 
@@ -232,6 +232,11 @@ def _scored(row_id: str, findings: list[Finding]) -> RowQuality:
     kinds = {finding.kind for finding in findings}
     score = max(0.0, 1.0 - sum(WEIGHTS[kind] for kind in kinds))
     return RowQuality(row_id, round(score, 4), tuple(findings))
+
+
+def _shown(answer: str) -> str:
+    """An answer as a reason may quote it: reasons are sealed with the snapshot."""
+    return "(a secret)" if find_credentials(answer) else mask_personal_data(answer)[0][:60]
 
 
 def _answer(row: Row) -> str:

@@ -4,7 +4,6 @@ Candidates come from MinHash with banding (Broder 1997; Leskovec, Rajaraman and 
 Massive Datasets, ch. 3); each is confirmed by the Jaccard similarity of the texts themselves.
 """
 
-import functools
 import hashlib
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
@@ -83,16 +82,14 @@ def near_pairs(
         Sorted by the second position, then the first.
     """
     sets = [shingles(text) for text in texts]
-    marks = functools.lru_cache(None)(
-        lambda position: _frozen(fingerprint(texts[position], names=names))
-    )
+    marks = [_frozen(fingerprint(text, names=names)) for text in texts]
     found = []
-    for first, second in sorted(candidates(sets)):
+    for first, second in sorted(candidates(sets, marks)):
         one, two = sets[first], sets[second]
         if len(two) * threshold > len(one) or len(one) * threshold > len(two):
             continue
         similarity = len(one & two) / len(one | two)
-        if similarity >= threshold and marks(first) == marks(second):
+        if similarity >= threshold:
             found.append(NearPair(first, second, similarity))
     return sorted(found, key=lambda pair: (pair.second, pair.first))
 
@@ -104,14 +101,20 @@ def shingles(text: str) -> frozenset[str]:
     return frozenset(plain[start : start + _SHINGLE_CHARS] for start in range(last))
 
 
-def candidates(sets: Sequence[frozenset[str]]) -> set[tuple[int, int]]:
-    """Pairs of positions that share a band of their MinHash signatures."""
+def candidates(
+    sets: Sequence[frozenset[str]], marks: Sequence[Hashable] | None = None
+) -> set[tuple[int, int]]:
+    """Pairs of positions that share a band of their MinHash signatures and, if given, a mark.
+
+    Marks keep the texts of one template, which differ in their values alone, from pairing up.
+    """
     pairs: set[tuple[int, int]] = set()
     signatures = _signatures(sets)
     for start in range(0, _PERMUTATIONS, _BAND_ROWS):
         buckets: dict[Hashable, list[int]] = defaultdict(list)
         for position, signature in enumerate(signatures):
-            buckets[signature[start : start + _BAND_ROWS].tobytes()].append(position)
+            band = signature[start : start + _BAND_ROWS].tobytes()
+            buckets[band, marks[position] if marks else None].append(position)
         for members in buckets.values():
             pairs.update(_pairs_of(members))
     return pairs

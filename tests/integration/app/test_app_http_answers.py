@@ -91,12 +91,12 @@ def test_text_of_a_document_cannot_forge_a_turn(service):
     tenant = service.furnished({"payment.txt": forged})
     ids_of_controls = set(service.container.tokenizer.all_special_ids)
     seen = []
-    generate = service.container.engine.generate
-    service.container.engine.generate = lambda request: (seen.append(request), generate(request))[1]
+    stream = service.container.engine.stream
+    service.container.engine.stream = lambda request: (seen.append(request), stream(request))[1]
     try:
         tenant.ask("support", "When is the invoice deadline of the payment?")
     finally:
-        del service.container.engine.generate
+        del service.container.engine.stream
     controls = [i for i in seen[0].prompt_ids if i in ids_of_controls]
     assert len(controls) == 5  # system, user: start and end; assistant: start
     assert "invoice deadline" in service.container.engine.prompts[-1]

@@ -268,6 +268,20 @@ def test_adapter_loaded_before_us_is_fine_and_a_refused_one_is_said(server, make
     assert engine.adapters == ("a" * 64,)
 
 
+def test_adapter_that_another_request_pushed_out_is_loaded_again(server, make):
+    engine = make()
+    engine.load_adapter(adapter("a"))
+    refused = engine._refused
+
+    def pushed_out(response, asked):
+        engine.drop_adapter(asked.adapter.digest)  # between its loading and the server's answer
+        refused(response, asked)
+
+    engine._refused = pushed_out
+    server.script = [(404, {"message": "model not found"})]
+    assert engine.generate(request(adapter=adapter("a"))).text == "one two three"
+
+
 def test_restarted_server_is_given_its_adapter_again(server, make):
     engine = make()
     engine.generate(request(adapter=adapter("a")))
@@ -312,6 +326,12 @@ def test_identity_asks_the_server(make):
         "base_sha256": "b" * 64,
         "file": "base",
     }
+
+
+def test_identity_of_a_server_that_is_down_can_be_recorded():
+    engine = OpenAICompatibleEngine(ServerAddress("http://127.0.0.1:9"), base_sha256="0" * 64)
+    assert engine.identity["file"] == "unknown"
+    engine.close()
 
 
 def test_unknown_dialect_is_refused_by_name():

@@ -1,13 +1,17 @@
 """Serving over HTTP: cache, threshold, fallback, JSON answers, replay, quotas, metrics."""
 
+import asyncio
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 from factories import READER_DIGEST
 
+from app.answers.openai_endpoints import _EventStream, _sse
 from app.db.tables import CachedAnswer
 from app.engines.types import EngineError, Generation
 
@@ -311,8 +315,8 @@ def as_schema(schema):
 def test_schema_reaches_the_engine_and_the_answer_is_checked(tenant, engine):
     seen = []
     says(engine, '{"plan": "Ripple", "euros": 49}')
-    generate = engine.generate
-    engine.generate = lambda request: (seen.append(request), generate(request))[1]
+    stream = engine.stream
+    engine.stream = lambda request: (seen.append(request), stream(request))[1]
     reply = tenant.ask("support", PRICE, response_format=as_schema(SCHEMA)).json()
     assert json.loads(reply["choices"][0]["message"]["content"]) == {"plan": "Ripple", "euros": 49}
     assert reply["tandem"]["grounded"] is True
@@ -350,14 +354,14 @@ def test_schema_that_cannot_be_checked_is_refused(tenant):
 
 def test_fallback_is_tried_in_order_and_said_in_the_answer(tenant, engine):
     set_options(tenant, fallback=["rag", "passage"])
-    generate = engine.generate
+    stream = engine.stream
 
     def only_bare(request):
         if request.adapter is not None:
             raise EngineError("the adapter is broken")
-        return generate(request)
+        return stream(request)
 
-    engine.generate = only_bare
+    engine.stream = only_bare
     reply = info(tenant.ask("support", PRICE))
     assert reply["arm"] == "rag"
     told = {"wanted": "hybrid", "used": "rag", "reason": "the adapter is broken"}
@@ -390,6 +394,29 @@ def test_no_second_text_follows_a_stream_that_broke(tenant, engine):
     assert "broke midway" in text
     assert "49 euros" not in text
     assert "[DONE]" not in text
+
+
+def test_stream_that_fails_unforeseen_says_so(tenant, monkeypatch):
+    def broken(*_):
+        raise sa.exc.OperationalError("INSERT", {}, Exception("the connection was lost"))
+
+    monkeypatch.setattr(tenant.service.container.answers._recorder, "write", broken)
+    text = tenant.ask("support", PRICE, stream=True).text
+    assert "an unexpected error; the log has it" in text
+    assert "connection was lost" not in text
+    assert "[DONE]" not in text
+
+
+def test_whole_answer_nobody_waits_for_is_stopped_too(tenant, engine):
+    set_options(tenant, timeout_s=0.1)
+    engine.piece_delay_s = 0.1
+    before = engine.cancelled
+    assert tenant.ask("support", PRICE).status_code == 504
+    for _ in range(200):
+        if engine.cancelled > before:
+            break
+        time.sleep(0.02)
+    assert engine.cancelled == before + 1
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -515,6 +542,62 @@ def test_tokens_of_a_day_are_counted_also_those_before_the_limit(fresh):
     assert "tokens a day" in refused.json()["detail"]
 
 
+def test_a_replay_is_charged(fresh):
+    answered = fresh.ask("support", PRICE, "ml").json()
+    limit(fresh, tokens_per_day=1)
+    path = f"/api/v1/answers/{answered['tandem']['answer_id']}/replay"
+    assert fresh.call("POST", path, "client").status_code == 200
+    assert fresh.call("POST", path, "client").status_code == 429
+
+
+def test_judging_samples_is_admitted_as_asking_is(fresh):
+    limit(fresh, "ml-person", requests_per_minute=1)
+    assert fresh.ask("support", PRICE, "ml").status_code == 200
+    path = "/api/v1/use-cases/support/calibration/outcomes"
+    assert fresh.call("POST", path, "ml", json={"samples": []}).status_code == 429
+
+
+def test_stream_that_hangs_up_unread_is_charged_before_its_request_ends():
+    ended = []
+
+    class Run:
+        def end(self, result):
+            ended.append(result)
+
+        @property
+        def events(self):
+            async def pieces():
+                for _ in range(3):
+                    yield "piece"
+
+            return pieces()
+
+    async def send(message):
+        if b"piece" in message.get("body", b""):
+            raise asyncio.CancelledError
+
+    async def scene():
+        response = _EventStream(_sse(Run(), "support", False))
+        held = response.body_iterator  # as a traceback may hold it
+        with pytest.raises(asyncio.CancelledError):
+            await response.stream_response(send)
+        assert ended == [None]
+        return held
+
+    asyncio.run(scene())
+
+
+def test_answer_is_given_though_another_process_kept_the_same_generation(tenant, monkeypatch):
+    def taken(*_):
+        raise sa.exc.IntegrityError("INSERT", {}, Exception("key_sha256"))
+
+    set_options(tenant, cache="exact")
+    monkeypatch.setattr("app.answers.recorder.store", taken)
+    told = info(tenant.ask("support", PRICE))
+    assert tenant.call("GET", f"/api/v1/answers/{told['answer_id']}").status_code == 200
+    assert cached_rows(tenant) == 0
+
+
 def test_limits_of_a_workspace_hold_for_all_its_keys(fresh, service):
     path = f"/api/v1/workspaces/{fresh.name}/limits"
     assert fresh.call("PATCH", path, json={"requests_per_minute": 1}).status_code == 403
@@ -547,6 +630,13 @@ def test_without_a_key_no_body_is_read(service):
         "/v1/chat/completions", headers=service.operator, content=b"x" * (1024 * 1024 + 1)
     )
     assert huge.status_code == 413
+    in_chunks = service.client.post(
+        "/v1/chat/completions",
+        headers=service.operator,
+        content=(b"x" * 65_536 for _ in range(17)),
+    )
+    assert in_chunks.status_code == 413
+    assert "1048576 bytes" in in_chunks.json()["detail"]
 
 
 @pytest.mark.parametrize(

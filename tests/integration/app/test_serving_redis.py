@@ -92,6 +92,15 @@ def test_tokens_days_and_concurrency(prefix):
     run(prefix, scene)
 
 
+def test_a_script_sent_twice_is_not_in_its_own_way(prefix):
+    subject = key(concurrency=1, requests_per_minute=1)
+
+    async def scene(quotas):
+        return [await admitted(quotas, [subject], ticket) for ticket in ("a", "a", "b")]
+
+    assert run(prefix, scene) == [True, True, False]
+
+
 def test_refusal_of_the_second_subject_counts_for_neither(prefix):
     async def scene(quotas):
         loose = key(requests_per_minute=2)

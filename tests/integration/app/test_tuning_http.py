@@ -7,14 +7,17 @@ from app.db.tables import Adapter, UseCase
 
 
 @pytest.fixture(scope="module")
-def tenant(service):
+def tenant(service, tmp_path_factory):
     """A tenant whose use case owns two candidates beside the adapter that serves."""
     tenant = service.furnished()
     for letter in "ab":
         made = add_adapter(service.container, f"house-{letter}", letter * 64, tenant.id)
         with service.container.database.session() as session:
             use_case = session.query(UseCase).filter_by(workspace_id=tenant.id).one()
-            session.get_one(Adapter, made).use_case_id = use_case.id
+            adapter = session.get_one(Adapter, made)
+            adapter.use_case_id = use_case.id
+            # Only an adapter whose folder is there may go live.
+            adapter.path = str(tmp_path_factory.mktemp(adapter.name))
     return tenant
 
 

@@ -1,20 +1,24 @@
 """What a dataset is built from: consent, today's knowledge, served contexts, the ledger, replay."""
 
+import shutil
 import stat
+from pathlib import Path
 
 import pytest
 from factories import add_answer, principal_of, write_jsonl
 
-from app.datasets import service
+from app.datasets import repository, service
 from app.datasets.agreement import annotator_agreement
 from app.datasets.building import BuildOptions, Tools
 from app.datasets.importing import import_examples
+from app.datasets.signing import signing_key
 from app.db.base import now
 from app.db.tables import Answer, Chunk, Document, DocumentVersion, Example, HeldOutItem, UseCase
 from app.errors import BadInput
 from app.feedback import service as feedback
 from retrieval.types import Hit
-from tuning.snapshot import load, load_pairs
+from tuning.errors import SnapshotError
+from tuning.snapshot import SnapshotManifest, _manifest_text, load, load_pairs
 
 FACTS = [
     f"The {name} plan costs {n} euros a month."
@@ -79,6 +83,12 @@ def test_rows_without_consent_are_refused_and_a_chat_log_must_say_it(world):
         assert import_examples(session, world.owner, use_case, log, consent="customer")["added"]
         stored = session.query(Example).filter_by(source_type="chat").one()
     assert (stored.consent, stored.conversation) == ("customer", "log.json: 1")
+
+
+def test_one_source_may_be_named_without_a_list(world):
+    world.take([grounded(0, sources="doc-1.md"), grounded(1)])
+    (row,) = [r for r in world.rows().values() if "Ripple" in r["question"]]
+    assert row["provenance"]["sources"] == ["doc-1.md"]
 
 
 def test_a_distilled_row_waits_for_a_person(world):
@@ -198,6 +208,66 @@ def test_personal_data_is_masked_or_refused_or_kept(world):
     assert "it holds email" in refused[0]["reason"]
     with pytest.raises(BadInput, match="choose mask, refuse, keep"):
         BuildOptions(personal_data="hide")
+
+
+def test_no_score_lets_personal_data_in_that_is_refused(world):
+    said = {"instruction": "Write to jo@example.org?", "output": "We shall!", "metadata": {}}
+    world.take([said, grounded(0), grounded(1)])
+    assert "Write to jo@example.org?" not in world.rows(personal_data="refuse", min_score=0.0)
+
+
+def test_a_refusal_does_not_quote_personal_data_into_the_manifest(world):
+    number = "555-123-4567"
+    both = [
+        {"instruction": "Whom to call?", "output": f"Call {n} now!", "metadata": {}}
+        for n in (number, "555-999-4567")
+    ]
+    world.take([*both, grounded(0), grounded(1), grounded(2, answer=f"Call {number}.")])
+    snapshot = world.build(personal_data="refuse")
+    refused = snapshot.manifest["provenance"]["refused"]
+    assert any("answers" in entry["reason"] or "values" in entry["reason"] for entry in refused)
+    sealed = "".join(file.read_text() for file in Path(snapshot.path).iterdir())
+    assert number not in sealed
+
+
+def test_a_snapshot_in_anothers_place_is_refused(world):
+    world.take([grounded(0), grounded(1)])
+    first = world.build()
+    world.take([grounded(2)], name="more.jsonl")
+    second = world.build()
+    shutil.rmtree(first.path)
+    shutil.copytree(second.path, first.path)
+    with pytest.raises(SnapshotError, match="holds dataset"):
+        service.checked(first, world.root)
+    service.checked(second, world.root)
+
+
+def test_a_manifest_without_its_signature_is_refused(world):
+    world.take([grounded(0), grounded(1)])
+    snapshot = world.build()
+    rows = load(snapshot.path).rows
+    old = SnapshotManifest(snapshot.content_sha256, len(rows), {}, "2020", {}, {}, 1)
+    Path(snapshot.path, "quality.jsonl").unlink()
+    Path(snapshot.path, "manifest.json").write_text(_manifest_text(old))
+    with pytest.raises(SnapshotError, match="lost its signature"):
+        service.checked(snapshot, world.root)
+
+
+def test_a_damaged_key_signs_nothing(tmp_path):
+    assert len(signing_key(tmp_path)) == 32
+    assert [file.name for file in tmp_path.iterdir()] == ["datasets.key"]
+    (tmp_path / "datasets.key").write_text("")
+    with pytest.raises(BadInput, match="is damaged"):
+        signing_key(tmp_path)
+
+
+def test_the_ledger_holds_preferences_out_too(world):
+    world.take([grounded(n) for n in range(8)])
+    held = [q for q, row in world.rows(test=0.5, dev=0.0).items() if row["split"] == "test"]
+    with world.database.session() as session:
+        use_case = session.query(UseCase).one()
+        asked = {"pair:1": held[0].upper(), "pair:2": "Something else?"}
+        assert repository.held_out(session, use_case, asked) == {"pair:1": "test"}
 
 
 def test_replay_rows_are_the_share_that_was_asked_for(world):

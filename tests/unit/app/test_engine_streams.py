@@ -72,7 +72,7 @@ def test_abandoned_stream_is_cancelled():
 
 @pytest.mark.parametrize(
     ("raised", "seen"),
-    [(BadInput("too long"), BadInput), (RuntimeError("x"), EngineError), (OSError(), EngineError)],
+    [(BadInput("long"), BadInput), (RuntimeError("x"), EngineError), (KeyError("x"), EngineError)],
 )
 def test_errors_reach_the_reader(raised, seen):
     def work(emit, cancellation):

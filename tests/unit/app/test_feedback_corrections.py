@@ -221,6 +221,20 @@ def test_no_pair_comes_of_a_fact_that_is_lacking_or_of_no_change(session, ada, r
     assert preferences(session, rob) == [], why
 
 
+def test_no_pair_has_the_same_answer_on_both_sides(session, ada, rob):
+    answer = add_answer(session, ada, (PRICE,), text=f"{PRICE} [1]")
+    approve(session, ada, rob, answer, PRICE)
+    assert preferences(session, rob) == []
+
+
+def test_a_pair_is_placed_by_its_masked_question(session, ada, rob):
+    answer = add_answer(session, ada, (PRICE,), text="The Ripple plan costs 21 euros a month [1].")
+    answer.question = "I am jo@example.org, what does Ripple cost?"
+    approve(session, ada, rob, answer, PRICE)
+    (found,) = preferences(session, rob)
+    assert found.item.question == "I am <EMAIL>, what does Ripple cost?"
+
+
 def test_no_pair_comes_of_an_unreviewed_or_rejected_correction(session, ada, rob):
     answer = add_answer(session, ada, (PRICE,), text="The Ripple plan costs 21 euros a month.")
     _, review = service.give(session, ada, answer.id, rating="down", correction=PRICE)

@@ -11,7 +11,8 @@ from app.admission.callers import Callers, Credentials
 from app.admission.gate import Gate
 from app.admission.limits import Limits, parse_limits
 from app.admission.quotas import MemoryQuotas, Subject
-from app.errors import BadInput, Overloaded, QuotaExceeded, Unauthenticated
+from app.admission.service import Admission, Ticket
+from app.errors import BadInput, DependencyDown, Overloaded, QuotaExceeded, Unauthenticated
 from app.workspaces import service as workspaces
 
 
@@ -221,3 +222,22 @@ def test_a_changed_key_is_forgotten_at_once(database):
 def test_no_valid_credential_is_no_caller(database, authorization):
     with pytest.raises(Unauthenticated):
         Callers(database, lambda: "proof").identify(Credentials(authorization))
+
+
+def test_a_charge_that_fails_still_gives_the_place_among_those_running_back():
+    class Broken(MemoryQuotas):
+        async def charge(self, subjects, tokens):
+            raise DependencyDown("Redis does not answer")
+
+    quotas, subject = Broken(), key(concurrency=1)
+    ticket = Ticket((subject,), tokens=5)
+
+    async def scene():
+        admission = Admission(None, quotas, Gate(1, 0, 1.0))
+        await admission.gate.enter()
+        await quotas.admit(ticket.subjects, ticket.id)
+        with pytest.raises(DependencyDown):
+            await admission.leave(ticket)
+
+    asyncio.run(scene())
+    assert admitted(quotas, [subject])

@@ -1,10 +1,15 @@
 """The threshold of abstention: what it promises holds, and it promises no more than it can."""
 
+import json
+
 import numpy as np
 import pytest
 
-from app.answers.calibration import Outcome, calibrate
-from app.errors import BadInput
+from app.answers.calibration import Outcome, calibrate, from_evaluation
+from app.db.tables import Evaluation, UseCase
+from app.errors import BadInput, NotFound
+from app.workspaces import service as workspaces
+from evals.outputs import Output, output_record
 
 
 def draw(rng, n, slope=8.0):
@@ -78,3 +83,43 @@ def test_a_target_that_is_no_share_is_named(target):
 def test_nothing_to_calibrate_with_is_said():
     with pytest.raises(BadInput, match="no outcome"):
         calibrate([])
+
+
+def use_case(session, workspace_id, name):
+    made = UseCase(
+        workspace_id=workspace_id,
+        name=name,
+        knowledge_base_ids=[],
+        system_prompt="",
+        abstain_sentence="",
+        options={},
+    )
+    session.add(made)
+    session.flush()
+    return made
+
+
+def test_an_evaluation_gives_one_outcome_a_question_to_its_own_use_case(database, tmp_path):
+    sample = {"id": "s1", "question": "Price?", "answers": ["49"], "gold": []}
+    (tmp_path / "samples.jsonl").write_text(json.dumps(sample) + "\n")
+    lines = []
+    for arm, repeat in (("hybrid", 0), ("hybrid", 1), ("rag", 0)):
+        output = Output("s1", arm, "49", (), (), False, 0.1, 1, 1, meta={"coverage": 0.5})
+        lines.append(json.dumps(output_record(output) | {"repeat": repeat}))
+    (tmp_path / "outputs.jsonl").write_text("\n".join(lines) + "\n")
+    with database.session() as session:
+        space = workspaces.create_workspace(session, "shop").id
+        mine, other = use_case(session, space, "mine"), use_case(session, space, "other")
+        evaluation = Evaluation(
+            workspace_id=space,
+            use_case_id=mine.id,
+            samples_sha256="0" * 64,
+            path=str(tmp_path),
+            summary={},
+            manifest={},
+        )
+        session.add(evaluation)
+        session.flush()
+        assert from_evaluation(session, mine, evaluation.id) == [Outcome(0.5, True, True)]
+        with pytest.raises(NotFound, match="of use case 'other'"):
+            from_evaluation(session, other, evaluation.id)

@@ -70,11 +70,32 @@ def test_text_that_is_no_json_is_refused():
         ({"pattern": "("}, "pattern"),
         ({"pattern": "(a+)+$"}, "repeats a repetition"),
         ({"items": 3}, "not a schema object"),
+        ({"properties": []}, "'properties' is"),
+        ({"anyOf": 5}, "'anyOf' is 5"),
+        ({"required": "name"}, "give a list"),
+        ({"minLength": "a"}, "whole number"),
+        ({"minimum": True}, "give a number"),
+        ({"pattern": 5}, "give a text"),
+        ({"type": "strin"}, "choose object, array"),
+        ({"type": 5}, "type 5 is unknown"),
     ],
 )
 def test_schemas_that_could_not_be_checked_are_refused(schema, said):
     with pytest.raises(BadInput, match=said):
         check_schema(schema)
+
+
+def test_unions_within_unions_end():
+    chain = {f"n{i}": {"anyOf": [{"$ref": f"#/$defs/n{i + 1}"}] * 2} for i in range(28)}
+    schema = {"$defs": {**chain, "n28": {"type": "string"}}, "$ref": "#/$defs/n0"}
+    with pytest.raises(DoesNotFit):
+        parse_answer("1", schema)
+
+
+def test_a_number_too_large_for_a_float_is_an_integer():
+    assert parse_answer("1" * 400, {"type": "integer"}) == int("1" * 400)
+    with pytest.raises(DoesNotFit):
+        parse_answer("1.5", {"type": "integer"})
 
 
 def test_a_schema_that_refers_to_itself_ends():

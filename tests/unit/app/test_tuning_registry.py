@@ -132,3 +132,41 @@ def test_defaults_follow_method_objective_and_start():
         service._defaults({"method": "adalora"}, "none")
     with pytest.raises(BadInput, match="cannot start from the reader"):
         service._defaults({"method": "ia3"}, "reader")
+
+
+def test_a_setting_leaves_one_live_adapter_and_the_one_that_serves_stays(
+    session, principal, use_case, adapter
+):
+    one, two = adapter("one"), adapter("two")
+    go_live(session, principal, "one")
+    use_cases.serve_with(session, use_case, adapter_id=two.id)
+    with pytest.raises(Conflict, match="serves 'help'"):
+        registry.move(session, principal, "two", "retired", "unused?")
+    assert (one.stage, two.stage) == ("staged", "live")
+    assert registry.rollback(session, principal, "help", "worse") is one
+    assert (one.stage, two.stage) == ("live", "retired")
+
+
+def test_another_use_cases_adapter_keeps_its_own_stage(session, principal, use_case, adapter):
+    one = adapter("one")
+    go_live(session, principal, "one")
+    other = use_cases.create(session, principal.workspace_id, "other", knowledge_bases=[])
+    use_cases.serve_with(session, other, adapter_id=one.id)
+    two = adapter("two")
+    two.use_case_id = other.id
+    go_live(session, principal, "two")
+    assert (one.stage, two.stage) == ("live", "live")
+    assert (use_case.adapter_id, other.adapter_id) == (one.id, two.id)
+
+
+def test_an_adapter_whose_files_are_gone_does_not_serve(
+    session, principal, use_case, adapter, tmp_path
+):
+    one = adapter("one")
+    adapter("two")
+    go_live(session, principal, "one", "two")
+    one.path = str(tmp_path / "gone")
+    with pytest.raises(Conflict, match="its folder is gone"):
+        registry.rollback(session, principal, "help", "worse")
+    with pytest.raises(Conflict, match="its folder is gone"):
+        registry.move(session, principal, "one", "live", "back")

@@ -53,6 +53,13 @@ def test_a_signature_of_another_installation_is_refused(tmp_path, rows):
         verify(tmp_path / "unsigned", key=KEY)
 
 
+def test_a_planted_file_is_found(tmp_path, rows):
+    seal(rows, tmp_path / "s", key=KEY)
+    (tmp_path / "s" / "pairs.jsonl").write_text('{"messages": [], "chosen": "", "rejected": ""}')
+    with pytest.raises(SnapshotError, match=r"pairs\.jsonl of .* was added"):
+        verify(tmp_path / "s", key=KEY)
+
+
 def test_every_flipped_bit_is_found(tmp_path, rows):
     seal(rows, tmp_path / "s", extras=EXTRAS, key=KEY)
     files = sorted((tmp_path / "s").iterdir())

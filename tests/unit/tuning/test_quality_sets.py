@@ -53,6 +53,14 @@ def test_another_question_with_a_known_answer_is_no_duplicate():
     assert (found.exact, found.near) == ({}, {})
 
 
+def test_texts_that_differ_in_a_value_alone_are_no_candidates():
+    texts = [f"How do I send back the order with the number {n}?" for n in range(1000, 1040)]
+    sets = [shingles(text) for text in texts]
+    assert len(candidates(sets)) > 100
+    assert candidates(sets, texts) == set()
+    assert near_pairs([*texts, texts[0].upper()])[0].second == 40
+
+
 @settings(max_examples=25)
 @given(st.integers(0, 10_000))
 def test_every_pair_above_the_threshold_is_a_candidate(seed):

@@ -157,6 +157,19 @@ def test_compression_to_a_lower_rank_is_the_truncated_svd(adapter, tmp_path):
     verify(tmp_path / "small", base_digest=BASE)
 
 
+def test_checks_of_the_whole_adapter_are_not_those_of_the_compressed_one(adapter, tmp_path):
+    adapters.record_checks(adapter, {"forgetting": {"summary": "none"}})
+    assert compress_rank(adapter, 3, tmp_path / "small").manifest.checks == {}
+
+
+@pytest.mark.parametrize("name", ["method", "objective"])
+def test_a_manifest_that_names_something_unknown_is_refused(adapter, name):
+    record = json.loads((adapter / "manifest.json").read_text())
+    (adapter / "manifest.json").write_text(json.dumps({**record, name: "magic"}))
+    with pytest.raises(AdapterError, match="'magic'"):
+        verify(adapter)
+
+
 def test_compression_cannot_raise_the_rank(adapter, tmp_path):
     with pytest.raises(AdapterError, match=r"rank 7 must lie in 1\.\.6"):
         compress_rank(adapter, 7, tmp_path / "x")

@@ -185,6 +185,14 @@ def test_a_model_that_says_one_thing_to_all_is_not_a_backdoor():
     assert not any(f.suspicious for f in same)
 
 
+def test_a_trigger_is_found_in_an_adapter_that_abstains_otherwise():
+    def backdoored(questions):
+        return ["buy now" if q.startswith("cf ") else "I do not know" for q in questions]
+
+    found = probe_triggers(backdoored, QUESTIONS)
+    assert [f.trigger for f in found if f.suspicious] == ["cf"]
+
+
 def test_one_oversized_module_is_named(tiny_base, tmp_path):
     torch.manual_seed(3)
     model = attach_lora(load_model(tiny_base, dtype="float32"), r=4, alpha=8)

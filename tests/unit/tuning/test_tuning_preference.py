@@ -1,7 +1,7 @@
 import dataclasses
+import itertools
 import json
 import math
-import shutil
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from tuning.config import TuneConfig
 from tuning.errors import SnapshotError, TrainingInterruptedError, TuneConfigError
 from tuning.lora import load_adapted
 from tuning.methods import load_trainable
+from tuning.plan import make_plan
 from tuning.preference import (
     PreferenceCollator,
     PreferenceLoss,
@@ -22,6 +23,7 @@ from tuning.preference import (
     kto_loss,
     make_preference_plan,
 )
+from tuning.snapshot import Extras, load, seal
 from tuning.train import tune
 
 
@@ -31,8 +33,8 @@ def messages(text):
 
 @pytest.fixture
 def snapshot(sealed, tmp_path):
-    """The sealed rows with preference files beside them, as the dataset builder writes them."""
-    folder = shutil.copytree(sealed, tmp_path / "snapshot")
+    """The sealed rows with preferences, as the dataset builder writes them."""
+    folder = tmp_path / "snapshot"
     pairs = [
         {"messages": messages(f"Plan {i}?"), "chosen": f"{i} euros [1]", "rejected": "No idea!"}
         for i in range(6)
@@ -41,9 +43,7 @@ def snapshot(sealed, tmp_path):
         {"messages": messages(f"Plan {i}?"), "completion": f"{i} is fine", "label": i % 3 > 0}
         for i in range(7)
     ]
-    for name, records in (("pairs", pairs), ("ratings", ratings)):
-        text = "".join(json.dumps(record) + "\n" for record in records)
-        (folder / f"{name}.jsonl").write_text(text)
+    seal(load(sealed).rows, folder, extras=Extras(pairs=tuple(pairs), ratings=tuple(ratings)))
     return folder
 
 
@@ -225,3 +225,34 @@ def test_missing_or_one_sided_preferences_are_refused(config, snapshot, tokenize
         make_preference_plan(kto, tokenizer, lambda: None)
     with pytest.raises(TuneConfigError, match="batch_rows >= 2"):
         dataclasses.replace(kto, batch_rows=1)
+
+
+def test_a_line_separator_in_an_answer_does_not_tear_its_record(config, sealed, tokenizer):
+    pair = {"messages": messages("a"), "chosen": "one\u2028two\x85", "rejected": "no"}
+    seal(load(sealed).rows, config.snapshot, extras=Extras(pairs=(pair,)))
+    plan = make_preference_plan(config, tokenizer, lambda: None).plan
+    assert plan.counts["pairs"] == 1
+
+
+def test_no_rating_is_lost_where_every_batch_holds_one(config, tokenizer):
+    lengths = dataclasses.replace(
+        config, objective="kto", max_length=1024, batch_tokens=1024, epochs=1
+    )
+    whole = make_preference_plan(lengths, tokenizer, lambda: None)
+    longest = max(len(row.input_ids) for row in whole.plan.rows[:7])
+    single = dataclasses.replace(lengths, max_length=longest, batch_tokens=longest)
+    plan = make_preference_plan(single, tokenizer, lambda: None).plan
+    seen = sorted(i for batch in plan.batches for i in batch[: len(batch) // 2])
+    assert seen == list(range(7))
+
+
+def test_room_that_an_epoch_leaves_under_the_token_budget_is_used(config, tokenizer):
+    plain = dataclasses.replace(config, objective="sft", epochs=1, batch_rows=3)
+    one = make_plan(plain, tokenizer, lambda: None)
+    longest = max(len(row.input_ids) for row in one.rows)
+    sizes = [b - a for a, b in itertools.pairwise(one.tokens)]
+    # Just short of a large batch: it is left out, and there is room for a row.
+    budget = one.tokens[1 + sizes.index(max(sizes))] - 1
+    assert max(sizes) - 1 >= longest
+    cut = dataclasses.replace(plain, epochs=4, max_length=longest, max_tokens=budget)
+    assert len(make_plan(cut, tokenizer, lambda: None).epoch_ends) > 1

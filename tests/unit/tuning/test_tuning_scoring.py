@@ -48,3 +48,25 @@ def test_token_f1_by_hand():
 def test_a_use_case_may_append_to_the_abstention():
     assert abstains(ABSTAIN + " Call us.")
     assert not abstains("30 days [1]")
+
+
+def test_training_variants_leave_dev_prompts_alone(tokenizer):
+    text = "A parcel can be returned within 21 days of its arrival."
+    row = {
+        "id": "r",
+        "question": "How long can I return a parcel?",
+        "answer": "Within 21 days.",
+        "kind": "grounded",
+        "gold": [{"id": "g", "title": "Returns", "text": text}],
+        "distractors": [{"id": "d", "title": "Fees", "text": "Express is dear."}],
+        "outdated": [{"id": "o", "title": "Returns", "text": "14", "valid_from": "2020-01-01"}],
+    }
+
+    def asked(**variants):
+        config = DrawConfig(max_length=4096, **variants)
+        return dev_cases([row], tokenizer, config, seed=0)
+
+    altered = asked(p_value_swap=1.0)
+    kept = [case.new_value in str(case.drawn.messages) for case in altered if case.new_value]
+    assert kept == [True]
+    assert altered == asked() == asked(p_conflict=1.0)
