@@ -38,6 +38,7 @@ TUNING = {
     "max_length": 640,
     "p_no_gold": 0.05,
     "eval_rows": 0,
+    "probe_steps": 0,
     "max_tokens": 50000,
     "max_seconds": 180,
 }
