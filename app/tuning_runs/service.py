@@ -38,6 +38,7 @@ SETTINGS = (
     "p_no_gold",
     "max_length",
     "eval_rows",
+    "probe_steps",
     "patience",
     "seed",
     "checkpoint_steps",
