@@ -54,7 +54,7 @@ from app.workspaces import service as workspaces
 from app.workspaces.operator import operator_secret
 from retrieval.chunking import ChunkingOptions
 from retrieval.edge import EdgeIndex
-from retrieval.embedding import Embedder
+from retrieval.embedding import Embedder, Passes
 from retrieval.followup import Turn, standalone_query
 from retrieval.index import VectorIndex
 from retrieval.reranking import CrossEncoderReranker, Reranker
@@ -222,7 +222,7 @@ class Container:
         embedder = Embedder(
             self.models.embedding(source),
             name=Path(source).name if source else self.settings.embedding_model,
-            workers=_one_torch_thread_each(),
+            passes=Passes(_one_torch_thread_each(), self.settings.questions_per_pass),
         )
         index = self._vector_index(embedder)
         chunking = ChunkingOptions(

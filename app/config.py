@@ -77,6 +77,9 @@ class Settings(BaseSettings):
 
     chunk_tokens: int = Field(150, ge=32, le=512)
     passages: int = Field(3, ge=1, le=12, description="passages put before the model")
+    questions_per_pass: int = Field(
+        1, ge=1, le=64, description="questions embedded together when they come at the same time"
+    )
     reranker: str | None = Field(None, description="cross-encoder folder or name; default: none")
     search_diversity: float | None = Field(
         None, ge=0, le=1, description="balance of maximal marginal relevance; default: off"

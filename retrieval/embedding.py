@@ -8,6 +8,7 @@ import hashlib
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import EmbeddingError
+from retrieval.query_batches import QueryBatches
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +24,23 @@ if TYPE_CHECKING:
 Precision = Literal["auto", "float32", "bfloat16"]
 
 _DIGEST_SUFFIXES = (".json", ".txt", ".safetensors", ".model")
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """How forward passes share the machine.
+
+    Attributes:
+        at_once: passes side by side; more than 1 is useful where torch is held to one thread each.
+        questions: those that come at the same time and may share a pass. The last bits of a
+            question's vector then hang on its company.
+    """
+
+    at_once: int = 1
+    questions: int = 1
+
+
+ONE_PASS = Passes()
 
 
 class TextEncoder(Protocol):
@@ -64,7 +83,7 @@ class Embedder:
         batch_size: int = 32,
         device: str = "cpu",
         allow_download: bool = False,
-        workers: int = 1,
+        passes: Passes = ONE_PASS,
     ) -> None:
         """Load the model.
 
@@ -75,13 +94,13 @@ class Embedder:
             batch_size: texts per forward pass; longer texts come in smaller batches.
             device: a torch device.
             allow_download: whether a hub name may be fetched over the network.
-            workers: batches of `embed_passages` computed side by side; useful where torch is
-                held to one thread per forward pass.
+            passes: how forward passes share the machine.
 
         Raises:
             EmbeddingError: the model is missing or cannot be loaded.
         """
-        self._workers = max(1, workers)
+        self._workers = passes.at_once
+        self._queries = QueryBatches(self._forward, passes=passes.at_once, most=passes.questions)
         self._model = _load(str(name_or_path), device, precision, allow_download)
         self._lock = threading.Lock()
         self._batch_size = batch_size
@@ -130,8 +149,7 @@ class Embedder:
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """(dim,) float32 of length 1."""
-        vector: NDArray[np.float32] = self._embed([self._prompt("query") + text], 1)[0]
-        return vector
+        return self._queries.embed(self._prompt("query") + text)
 
     def _prompt(self, *names: str) -> str:
         prompts: dict[str, str] = self._model.prompts or {}

@@ -28,6 +28,7 @@ _BENCHES: dict[str, tuple[str, ...]] = {
     "overhead": ("models",),
     "replay": ("models",),
     "push_latency": ("data",),
+    "query_load": ("data", "models"),
     "retrieval_quality": ("data", "models"),
     "search": ("data", "models"),
     "serve": ("data", "models"),
