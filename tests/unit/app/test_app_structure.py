@@ -13,7 +13,15 @@ FEATURES = {p.parent.name for p in FILES if p.name == "service.py"} | {"decision
 MAX_FUNCTION, MAX_FILE = 60, 400
 # Only these may catch everything: a job must end in a state, a doctor reports whatever is wrong,
 # the command line turns what it knows into a sentence and raises the rest.
-BROAD = {"app/jobs/runner.py", "app/cli/commands_operations.py", "app/cli/main.py"}
+# The outermost edges, behind which nobody could tell what happened: the command line, the doctor,
+# the job loop, a stream whose 200 is out, a worker thread whose reader waits.
+BROAD = {
+    "app/answers/openai_endpoints.py",
+    "app/cli/commands_operations.py",
+    "app/cli/main.py",
+    "app/engines/streams.py",
+    "app/jobs/runner.py",
+}
 COMPOSITION = {"app/bootstrap.py", "app/main.py", "app/dependencies.py"}
 
 
@@ -44,7 +52,7 @@ def test_files_and_functions_stay_short(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_nothing_catches_everything_but_the_job_loop_the_doctor_and_the_command_line(path):
+def test_nothing_catches_everything_but_the_outermost_edges(path):
     broad = [
         node.lineno
         for node in ast.walk(tree_of(path))
