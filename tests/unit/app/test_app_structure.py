@@ -12,9 +12,8 @@ FILES = sorted((ROOT / "app").rglob("*.py"))
 FEATURES = {p.parent.name for p in FILES if p.name == "service.py"} | {"decisions", "datasets"}
 MAX_FUNCTION, MAX_FILE = 60, 400
 # Only these may catch everything: a job must end in a state, a doctor reports whatever is wrong,
-# the command line turns what it knows into a sentence and raises the rest.
-# The outermost edges, behind which nobody could tell what happened: the command line, the doctor,
-# the job loop, a stream whose 200 is out, a worker thread whose reader waits.
+# the command line turns what it knows into a sentence and raises the rest, a stream whose 200 is
+# out and a worker thread whose reader waits must tell of any failure.
 BROAD = {
     "app/answers/openai_endpoints.py",
     "app/cli/commands_operations.py",
