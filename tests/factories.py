@@ -2,10 +2,14 @@
 
 import json
 import re
+import socket
+import threading
 import time
 from collections.abc import Iterable
+from contextlib import contextmanager
 from pathlib import Path
 
+import uvicorn
 from fakes import FakeEngine, HashingEncoder, make_byte_tokenizer
 
 from app.bootstrap import Container
@@ -211,3 +215,20 @@ def write_jsonl(path: Path, rows: Iterable[dict]) -> Path:
 
 def words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.lower()))
+
+
+@contextmanager
+def listening(app, *, patience_s):
+    """The address at which a real server answers for the app."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        deadline = time.monotonic() + patience_s
+        while not server.started:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(patience_s)

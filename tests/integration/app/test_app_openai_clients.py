@@ -1,14 +1,11 @@
 """Unchanged clients against a real server: openai's own and LangChain's."""
 
-import socket
-import threading
 import time
 
 import openai
 import pytest
-import uvicorn
 from conftest import PAGES, Service
-from factories import make_container
+from factories import listening, make_container
 
 from app.main import create_app
 
@@ -28,20 +25,8 @@ def live(tmp_path_factory):
     app = create_app(container)
     container.prepare()
     furnished = Service(container, TestClient(app), None).furnished(PAGES)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        deadline = time.monotonic() + 20
-        while not server.started:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        yield Live(
-            f"http://127.0.0.1:{listener.getsockname()[1]}/v1", furnished.keys["client"], container
-        )
-        server.should_exit = True
-        thread.join(20)
+    with listening(app, patience_s=20) as url:
+        yield Live(f"{url}/v1", furnished.keys["client"], container)
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,12 @@
 """The code on docs/serving.md runs as it stands, against a live service."""
 
 import re
-import socket
 import subprocess
-import threading
-import time
 from pathlib import Path
 
 import pytest
-import uvicorn
 from conftest import PAGES, Service
-from factories import make_container
+from factories import listening, make_container
 from starlette.testclient import TestClient
 
 from app.main import create_app
@@ -37,22 +33,12 @@ def environment(tmp_path_factory):
     app = create_app(container)
     container.prepare()
     furnished = Service(container, TestClient(app), None).furnished(PAGES)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        deadline = time.monotonic() + 60
-        while not server.started:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+    with listening(app, patience_s=60) as url:
         yield {
-            "TANDEM_URL": f"http://127.0.0.1:{listener.getsockname()[1]}",
+            "TANDEM_URL": url,
             "TANDEM_KEY": furnished.keys["client"],
             "TANDEM_OWNER_KEY": furnished.keys["owner"],
         }
-        server.should_exit = True
-        thread.join(60)
 
 
 def test_every_block_has_an_expectation():
