@@ -137,17 +137,29 @@ def _seal(cases: list[dict[str, Any]], passages: dict[str, Any], out: Path) -> N
 
 
 def score(options: argparse.Namespace) -> None:
+    result, lines = scored(options)
+    print(json.dumps(result), flush=True)
+    if options.out:
+        _write(options.out, lines)
+
+
+def scored(options: argparse.Namespace) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Scores of one adapter on a split (several joined by commas), and what it answered."""
     import torch
 
     from tuning.base_model import load_model, load_tokenizer
     from tuning.lora import load_adapted
     from tuning.prompt import Passage, encode, render_messages
-    from tuning.scoring import GenerationSettings, generate_answers
+    from tuning.scoring import GenerationSettings, abstains, generate_answers
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    cases = [c for c in read(options.work / "cases.jsonl") if options.split in ("all", c["split"])][
-        : options.limit
-    ]
+    wanted = options.split.split(",")
+    for name in wanted:
+        if name not in ("all", "train", "dev", "test"):
+            raise SystemExit(f"split {name!r} is unknown: choose all, train, dev, test")
+    cases = [
+        c for c in read(options.work / "cases.jsonl") if "all" in wanted or c["split"] in wanted
+    ][: options.limit]
     tokenizer = load_tokenizer(options.base)
     model = load_model(options.base, device=device)
     if options.adapter:
@@ -166,17 +178,11 @@ def score(options: argparse.Namespace) -> None:
     answers = ask("passages" if with_context else None)
     result = measured(cases, answers, with_context)
     if with_context:
-        from tuning.scoring import abstains
-
         gone = ask("without_gold")
-        result["abstains_without_gold"] = sum(map(abstains, gone)) / len(gone)
+        result["abstains_without_gold"] = round(sum(map(abstains, gone)) / len(gone), 4)
     result |= {"label": options.label, "split": options.split, "n": len(cases)}
     result["seconds"] = round(time.perf_counter() - started, 1)
-    print(json.dumps(result), flush=True)
-    if options.out:
-        _write(
-            options.out, [{"id": c["id"], "text": a} for c, a in zip(cases, answers, strict=True)]
-        )
+    return result, [{"id": c["id"], "text": a} for c, a in zip(cases, answers, strict=True)]
 
 
 def measured(cases: list[dict[str, Any]], answers: list[str], with_context: bool) -> dict[str, Any]:
@@ -285,7 +291,7 @@ def main() -> int:
     second.add_argument("--base", required=True)
     second.add_argument("--adapter")
     second.add_argument("--arm", choices=("context", "bare"), default="context")
-    second.add_argument("--split", choices=("all", "train", "dev", "test"), default="all")
+    second.add_argument("--split", default="all", help="all, train, dev, test or several by comma")
     second.add_argument("--label", default="")
     second.add_argument("--limit", type=int, default=None)
     second.add_argument("--batch", type=int, default=64)

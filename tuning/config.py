@@ -9,6 +9,8 @@ from tuning.builder import DrawConfig
 from tuning.errors import TuneConfigError
 from tuning.methods import METHODS
 from tuning.prompt import DEFAULT_ABSTAIN, DEFAULT_SYSTEM
+from tuning.reader.mix import reader_mix
+from tuning.scoring import COMPOSITE
 
 DTYPES = ("bfloat16", "float32")
 DEVICES = ("auto", "cpu", "cuda")
@@ -73,6 +75,8 @@ class TuneConfig:
         snapshot: Sealed snapshot folder; its train and dev splits are used.
         reader_rows: Generated reader rows per epoch, new ones in every epoch.
         policyqa: Folder of the PolicyQA data set, added to the reader rows.
+        reader_mix: Shares of the reader rows' kinds, by name, in place of those of
+            `tuning.reader.mix.ReaderMix`.
         start_from: Adapter directory the new adapter computes the same function as at step 0.
         method: How weights change, one of `tuning.methods.METHODS`.
         objective: "sft" learns the rows' answers; "dpo" the snapshot's preference pairs; "kto" its
@@ -88,6 +92,10 @@ class TuneConfig:
         warmup: Share of the steps with rising learning rate; then cosine to zero.
         eval_rows: Most dev rows answered per evaluation; 0 turns evaluations off.
         eval_steps: Evaluate every so many steps as well as at the end of each epoch.
+        average: Share of the last steps, in [0, 1), whose weights are averaged; the mean is kept
+            only if it scores better on dev than every checkpoint. 0 does without.
+        composite_weights: Weights of dev scores in the composite that chooses the checkpoint, by
+            name, in place of those of `tuning.scoring.COMPOSITE`; 0 leaves a score out.
         patience: Stop after so many evaluations without a better dev score; 0 never stops.
         max_seconds: Stop after this training time (evaluations included); the learning rate
             falls with the time where that ends first.
@@ -107,6 +115,7 @@ class TuneConfig:
     reader_rows: int = 0
     reader_seed: int = 1
     policyqa: str | None = None
+    reader_mix: dict[str, float] | None = None
     start_from: str | None = None
     method: str = "lora"
     objective: str = "sft"
@@ -126,6 +135,8 @@ class TuneConfig:
     warmup: float = 0.05
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    average: float = 0.0
+    composite_weights: dict[str, float] | None = None
     seed: int = 0
     dtype: str = "bfloat16"
     device: str = "auto"
@@ -167,11 +178,24 @@ class TuneConfig:
                 _at_least(name, getattr(self, name), 0, strictly=True)
         for name in _NOT_NEGATIVE:
             _at_least(name, getattr(self, name), 0)
-        for name in ("dropout", "warmup"):
+        for name in ("dropout", "warmup", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise TuneConfigError(f"{name}={getattr(self, name)} must lie in [0, 1)")
         self._check_sizes()
+        self._check_weights()
+        reader_mix(self.reader_mix)
         self.draw_config()
+
+    def _check_weights(self) -> None:
+        for name, weight in (self.composite_weights or {}).items():
+            _one_of("composite_weights", name, tuple(COMPOSITE))
+            _at_least(f"composite_weights[{name!r}]", weight, 0)
+        if not any(self.weights_of_parts().values()):
+            raise TuneConfigError("composite_weights leaves no score to choose a checkpoint by")
+
+    def weights_of_parts(self) -> dict[str, float]:
+        """Weight of every dev score in the composite."""
+        return COMPOSITE | (self.composite_weights or {})
 
     def _check_sizes(self) -> None:
         if self.batch_tokens is not None and self.batch_tokens < self.max_length:
@@ -180,6 +204,10 @@ class TuneConfig:
             )
         if self.packing and self.batch_tokens is None:
             raise TuneConfigError("packing needs batch_tokens, the length of a packed line")
+        if self.average and not self.eval_rows:
+            raise TuneConfigError(
+                f"average={self.average} needs eval_rows > 0: only a dev score can choose it"
+            )
         if self.train_share > 1:
             raise TuneConfigError(f"train_share={self.train_share} must lie in (0, 1]")
 
@@ -232,12 +260,17 @@ class TuneConfig:
         return settings
 
 
+def default_settings() -> dict[str, Any]:
+    """What a setting is that did not exist when a run was recorded."""
+    return {field.name: field.default for field in fields(TuneConfig)}
+
+
 def differing_setting(recorded: dict[str, Any], config: TuneConfig) -> str | None:
     """The first setting in which a recorded identity is another one; None when it is the same.
 
     A setting that did not exist when the record was made counts as its default.
     """
-    defaults = {field.name: field.default for field in fields(TuneConfig)}
+    defaults = default_settings()
     settings: dict[str, Any] = json.loads(json.dumps(config.identity()))
     changed = [
         name for name, value in settings.items() if recorded.get(name, defaults[name]) != value

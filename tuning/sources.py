@@ -1,10 +1,11 @@
 """Where training rows come from: sealed snapshots and the reader generator, by epoch and range."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from tuning.config import TuneConfig
+from tuning.reader.mix import ReaderMix, reader_mix
 from tuning.snapshot import Row, Snapshot, load
 
 
@@ -47,6 +48,7 @@ class ReaderSource:
     rows_per_epoch: int
     seed: int
     policyqa: str | None = None
+    mix: ReaderMix = field(default_factory=ReaderMix)
 
     def size(self) -> int:
         """Rows per epoch."""
@@ -56,7 +58,8 @@ class ReaderSource:
         """Rows of an epoch; each depends only on seed, epoch and its position."""
         from tuning.reader.generator import reader_rows
 
-        return reader_rows(self.seed + 7919 * epoch, start, stop, policyqa=self.policyqa)
+        seed = self.seed + 7919 * epoch
+        return reader_rows(seed, start, stop, policyqa=self.policyqa, mix=self.mix)
 
     def dev_rows(self, most: int) -> list[Row]:
         """Rows from templates that training never sees."""
@@ -71,7 +74,8 @@ def sources_of(config: TuneConfig) -> list[RowSource]:
     if config.snapshot:
         sources.append(SnapshotSource(config.snapshot))
     if config.reader_rows:
-        sources.append(ReaderSource(config.reader_rows, config.reader_seed, config.policyqa))
+        mix = reader_mix(config.reader_mix)
+        sources.append(ReaderSource(config.reader_rows, config.reader_seed, config.policyqa, mix))
     return sources
 
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Literal
 
 from tuning.prompt import DEFAULT_ABSTAIN, Message
+from tuning.reader.mix import ReaderMix
 from tuning.reader.phrasing import noisy, system_prompt, titled
 from tuning.reader.policyqa import policyqa_rows
 from tuning.reader.templates import (
@@ -18,16 +19,14 @@ from tuning.reader.templates import (
     Question,
     Template,
     fill,
+    fill_with,
     load_templates,
     train_templates,
 )
 from tuning.snapshot import Row, RowPassage
 
 POOL = 5
-P_UNANSWERABLE = 0.16
-P_HISTORY = 0.1
-P_WINDOW = 0.25
-P_POLICYQA = 0.12
+_STANDARD = ReaderMix()
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"“*(])")
 
 ReaderSplit = Literal["train", "dev"]
@@ -39,38 +38,46 @@ def generate(seed: int, count: int, *, split: ReaderSplit = "train") -> Iterator
 
 
 def reader_rows(
-    seed: int, start: int, stop: int, *, split: ReaderSplit = "train", policyqa: str | None = None
+    seed: int,
+    start: int,
+    stop: int,
+    *,
+    split: ReaderSplit = "train",
+    policyqa: str | None = None,
+    mix: ReaderMix = _STANDARD,
 ) -> list[Row]:
     """Rows `start` to `stop` (excluded) of a seed, some of them from PolicyQA when it is given."""
     rows = []
     for position in range(start, stop):
         chance = random.Random(f"source:{seed}:{position}")
-        if policyqa and split == "train" and chance.random() < P_POLICYQA:
+        if policyqa and split == "train" and chance.random() < mix.policyqa:
             pool = policyqa_rows(policyqa)
             chosen = pool[chance.randrange(len(pool))]
             rows.append(Row(**{**chosen, "id": f"{chosen['id']}-{seed}-{position}"}))
         else:
-            rows.append(row_at(seed, position, split))
+            rows.append(row_at(seed, position, split, mix))
     return rows
 
 
-def row_at(seed: int, position: int, split: ReaderSplit = "train") -> Row:
+def row_at(
+    seed: int, position: int, split: ReaderSplit = "train", mix: ReaderMix = _STANDARD
+) -> Row:
     """One generated row."""
     rng = random.Random(f"reader:{split}:{seed}:{position}")
-    templates = _templates(split)
+    templates = _askable(split, mix.articles)
     template = templates[rng.randrange(len(templates))]
     filled = fill(template, rng)
-    question, phrasing = _pick_question(template, rng)
+    question, phrasing = _pick_question(template, mix, rng)
     naming = template.naming_slots(phrasing)
     history: list[Message] = []
-    if question.answer is not None and rng.random() < P_HISTORY:
+    if question.answer is not None and rng.random() < mix.history:
         history, named = _history(filled, question, rng)
         naming = naming | named
     asked = filled.text(phrasing)
     names = tuple(filled.values[name] for name in naming)
     answer = None if question.answer is None else filled.text(question.answer)
-    own = _own_passage(filled, answer, names, rng)
-    others = _distractors(filled, naming, split, rng)
+    own = _own_passage(filled, answer, names, mix, rng)
+    others = _distractors(filled, answer, naming, (split, mix), rng)
     name = f"reader-{split}-{seed}-{position}"
     passages: list[RowPassage] = [
         {"id": f"{name}-p{i}", "title": title, "text": text}
@@ -78,12 +85,12 @@ def row_at(seed: int, position: int, split: ReaderSplit = "train") -> Row:
     ]
     return {
         "id": name,
-        "question": noisy(asked, rng, protected=names),
+        "question": noisy(asked, rng, protected=names) if rng.random() < mix.noise else asked,
         "answer": DEFAULT_ABSTAIN if answer is None else answer,
         "kind": "abstain" if answer is None else "grounded",
         "gold": [] if answer is None else passages[:1],
         "distractors": passages if answer is None else passages[1:],
-        "component": template.id,
+        "component": template.component,
         "split": split,
         "system": system_prompt(rng),
         "history": history,
@@ -99,6 +106,17 @@ def _templates(split: ReaderSplit) -> tuple[Template, ...]:
     return tuple(template for template in everything if template.held_out)
 
 
+@lru_cache(maxsize=8)
+def _askable(split: ReaderSplit, articles: float) -> tuple[Template, ...]:
+    """The templates questions are asked about: all single ones, and a share of the articles."""
+    kept = [
+        template
+        for template in _templates(split)
+        if not template.article or random.Random(template.article).random() < articles
+    ]
+    return tuple(kept)
+
+
 @lru_cache(maxsize=4)
 def _by_field(split: ReaderSplit, field: str) -> dict[str, tuple[Template, ...]]:
     groups: dict[str, list[Template]] = {}
@@ -107,10 +125,10 @@ def _by_field(split: ReaderSplit, field: str) -> dict[str, tuple[Template, ...]]
     return {key: tuple(members) for key, members in groups.items()}
 
 
-def _pick_question(template: Template, rng: random.Random) -> tuple[Question, str]:
+def _pick_question(template: Template, mix: ReaderMix, rng: random.Random) -> tuple[Question, str]:
     unanswerable = [q for q in template.questions if q.answer is None]
     answerable = [q for q in template.questions if q.answer is not None]
-    wanted = unanswerable if unanswerable and rng.random() < P_UNANSWERABLE else answerable
+    wanted = unanswerable if unanswerable and rng.random() < mix.unanswerable else answerable
     question = rng.choice(wanted)
     return question, rng.choice(question.phrasings)
 
@@ -135,11 +153,11 @@ def _history(
 
 
 def _own_passage(
-    filled: Filled, answer: str | None, names: Sequence[str], rng: random.Random
+    filled: Filled, answer: str | None, names: Sequence[str], mix: ReaderMix, rng: random.Random
 ) -> tuple[str, str]:
     """Title and text; sometimes only a run of sentences around the answer, as chunking leaves."""
     title = titled(filled.title, filled.template.domain, rng)
-    if answer is None or rng.random() >= P_WINDOW:
+    if answer is None or rng.random() >= mix.window:
         return title, filled.passage
     sentences = _SENTENCE_END.split(filled.passage)
     holders = [i for i, sentence in enumerate(sentences) if answer in sentence]
@@ -154,12 +172,17 @@ def _own_passage(
 
 
 def _distractors(
-    filled: Filled, naming: frozenset[str], split: ReaderSplit, rng: random.Random
+    filled: Filled,
+    answer: str | None,
+    naming: frozenset[str],
+    drawing: tuple[ReaderSplit, ReaderMix],
+    rng: random.Random,
 ) -> list[tuple[str, str]]:
     """Titles and texts of near misses, hardest first."""
     template = filled.template
-    drawn: list[Filled] = []
-    if naming:
+    split, mix = drawing
+    drawn = _other_sections(filled, answer, drawing, rng)
+    if naming and rng.random() < mix.redraws:
         # The same passage about somebody else: only the name in the question tells them apart.
         avoid = {name: filled.values[name] for name in naming}
         for _ in range(rng.choice((0, 1, 1, 2, 2, 3))):
@@ -180,3 +203,29 @@ def _distractors(
             other_template = rng.choice([t for t in pool if t is not template])
         drawn.append(fill(other_template, rng))
     return [(titled(d.title, d.template.domain, rng), d.passage) for d in drawn[:POOL]]
+
+
+def _other_sections(
+    filled: Filled,
+    answer: str | None,
+    drawing: tuple[ReaderSplit, ReaderMix],
+    rng: random.Random,
+) -> list[Filled]:
+    """Passages about the same subject, as a search finds them; none that holds the answer too."""
+    template = filled.template
+    if not template.article:
+        return []
+    split, mix = drawing
+    sections = [s for s in _articles(split)[template.article] if s is not template]
+    rng.shuffle(sections)
+    drawn = [fill_with(s, filled.values, rng) for s in sections if rng.random() < mix.sections]
+    return [d for d in drawn if answer is None or answer not in f"{d.title} {d.passage}"]
+
+
+@lru_cache(maxsize=4)
+def _articles(split: ReaderSplit) -> dict[str, tuple[Template, ...]]:
+    articles: dict[str, tuple[Template, ...]] = {}
+    for template in _templates(split):
+        if template.article:
+            articles[template.article] = (*articles.get(template.article, ()), template)
+    return articles

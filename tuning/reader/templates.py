@@ -6,7 +6,7 @@ import json
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,13 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """One passage template; `group` is the file it came from."""
+    """One passage template.
+
+    Attributes:
+        group: the file it came from.
+        article: the article it is a section of; empty for a passage that stands alone. Sections
+            of an article have the same slots and are about the same subject.
+    """
 
     id: str
     domain: str
@@ -40,11 +46,17 @@ class Template:
     passage: str
     slots: Mapping[str, Mapping[str, Any]]
     questions: tuple[Question, ...]
+    article: str = ""
+
+    @property
+    def component(self) -> str:
+        """What must stay on one side of a split: the article, or the passage that stands alone."""
+        return self.article or self.id
 
     @property
     def held_out(self) -> bool:
         """Whether the template serves for dev rows only."""
-        return int(hashlib.sha256(self.id.encode()).hexdigest(), 16) % DEV_SHARE == 0
+        return int(hashlib.sha256(self.component.encode()).hexdigest(), 16) % DEV_SHARE == 0
 
     def naming_slots(self, text: str) -> frozenset[str]:
         """Slots in a text that name an entity which sets one draw apart from another."""
@@ -84,15 +96,36 @@ def load_templates(folder: Path = FOLDER) -> tuple[Template, ...]:
             if not line.strip():
                 continue
             try:
-                template = parse_template(json.loads(line), path.stem)
+                parsed = parse_line(json.loads(line), path.stem)
             except (ValueError, KeyError, TypeError, TemplateError) as error:
                 raise TemplateError(f"{path.name} line {number}: {error}") from error
-            if template.id in templates:
-                raise TemplateError(f"{path.name} line {number}: id {template.id!r} occurs twice")
-            templates[template.id] = template
+            for template in parsed:
+                if template.id in templates:
+                    raise TemplateError(
+                        f"{path.name} line {number}: id {template.id!r} occurs twice"
+                    )
+                templates[template.id] = template
     if not templates:
         raise TemplateError(f"no templates in {folder.name!r}")
     return tuple(templates[name] for name in sorted(templates))
+
+
+def parse_line(record: Mapping[str, Any], group: str) -> tuple[Template, ...]:
+    """The template of a record, or those of an article: one for each of its sections.
+
+    Raises:
+        TemplateError: As `parse_template`; or if an article has fewer than two sections.
+    """
+    if "sections" not in record:
+        return (parse_template(record, group),)
+    if len(record["sections"]) < 2:
+        raise TemplateError(f"article {record['id']!r} needs two sections or more")
+    shared = {"domain": record["domain"], "slots": record["slots"]}
+    sections = (
+        parse_template({**shared, **section, "id": f"{record['id']}.{position}"}, group)
+        for position, section in enumerate(record["sections"], start=1)
+    )
+    return tuple(replace(section, article=record["id"]) for section in sections)
 
 
 def parse_template(record: Mapping[str, Any], group: str) -> Template:
@@ -149,6 +182,11 @@ def fill(template: Template, rng: random.Random, avoid: Mapping[str, str] | None
                 break
         used.add(drawn[name])
         values.update(drawn)
+    return fill_with(template, values, rng)
+
+
+def fill_with(template: Template, values: Mapping[str, str], rng: random.Random) -> Filled:
+    """The passage with given values, such as another section about the same subject."""
     passage = _ALTERNATION.sub(lambda m: rng.choice(m.group(1).split("|")), template.passage)
     filled = Filled(template, values, "", "")
     return Filled(template, values, filled.text(template.title), filled.text(passage))
