@@ -38,9 +38,13 @@ class AdapterManifest:
         snapshot_id: Snapshot trained on; None for generated rows only.
         curve: Training loss and learning rate by step.
         dev: Dev scores by step.
+        best_step: Step of the evaluation whose weights were kept.
+        averaged: Steps up to `best_step` that the weights are the mean of; 0 for one step's own.
         counts: Rows by kind, dropped distractors, refused rows.
         estimate: Seconds foretold by a probe before the run, beside what it took.
         checks: Results of checks made after training, by name.
+        signature: HMAC-SHA256 of the manifest with the installation's key, or None.
+        parents: Adapters it is the mean of: digest, snapshot, seed and dev composite of each.
     """
 
     digest: str
@@ -70,6 +74,14 @@ class AdapterManifest:
     objective: str = "sft"
     estimate: dict[str, Any] = field(default_factory=dict)
     checks: dict[str, Any] = field(default_factory=dict)
+    averaged: int = 0
+    parents: list[dict[str, Any]] = field(default_factory=list)
+    signature: str | None = None
+
+    def is_chosen(self, entry: Mapping[str, Any]) -> bool:
+        """Whether an entry of `dev` is the evaluation whose weights were kept."""
+        same = entry["step"] == self.best_step
+        return same and int(entry.get("averaged", 0)) == self.averaged
 
 
 def write_adapter(
@@ -106,6 +118,7 @@ def write_adapter(
             rank=int(adapter_config.get("r") or 0),
             alpha=float(adapter_config.get("lora_alpha") or 0),
             parameters=sum(tensor.numel() for tensor in stored.values()),
+            signature=None,
         )
         write_json(folder / MANIFEST_FILE, asdict(complete))
         (folder / CARD_FILE).write_text(render_markdown(complete), encoding="utf-8")
@@ -115,12 +128,15 @@ def write_adapter(
 
 
 def record_checks(directory: Path | str, checks: Mapping[str, Any]) -> AdapterManifest:
-    """Add the results of checks to an adapter's manifest and cards; its digest stays."""
+    """Add the results of checks to an adapter's manifest and cards; its digest stays.
+
+    A signature does not fit the new manifest and is taken off.
+    """
     from tuning.model_card import render_html, render_markdown
 
     folder = Path(directory)
     manifest = read_manifest(folder)
-    complete = replace(manifest, checks={**manifest.checks, **checks})
+    complete = replace(manifest, checks={**manifest.checks, **checks}, signature=None)
     write_json(folder / MANIFEST_FILE, asdict(complete))
     write_text(folder / CARD_FILE, render_markdown(complete))
     write_text(folder / HTML_CARD_FILE, render_html(complete))

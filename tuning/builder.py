@@ -23,7 +23,7 @@ from tuning.prompt import (
     render_messages,
 )
 from tuning.snapshot import CITE, Row, RowPassage
-from tuning.value_swap import swap_value
+from tuning.value_swap import swap_in_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,24 +207,12 @@ def _varied(row: Row, config: DrawConfig, rng: random.Random) -> tuple[Row, str]
         return row, "plain"
     chance = rng.random()
     if chance < config.p_value_swap:
-        return _swapped(row, rng)
+        swapped = swap_in_row(row, rng)
+        return (swapped[0], "value_swap") if swapped else (row, "plain")
     if chance < config.p_value_swap + config.p_conflict and row.get("outdated"):
         gold = [_dated(passage) for passage in row["gold"]]
         return cast(Row, {**row, "gold": gold}), "conflict"
     return row, "plain"
-
-
-def _swapped(row: Row, rng: random.Random) -> tuple[Row, str]:
-    if len(row["gold"]) != 1:
-        return row, "plain"
-    gold = row["gold"][0]
-    # A value of the title or the question names what is asked about; it must not change alone.
-    fixed = f"{row['question']} {gold['title']}"
-    swap = swap_value(fixed, gold["text"], row["answer"], rng)
-    if swap is None:
-        return row, "plain"
-    passage = {**gold, "text": swap.passage}
-    return cast(Row, {**row, "gold": [passage], "answer": swap.answer}), "value_swap"
 
 
 def _dated(passage: RowPassage) -> RowPassage:

@@ -26,7 +26,8 @@ class RunState:
 
     Attributes:
         seconds: Training time by checkpoint step, so that a resumed run keeps its budget.
-        dev: One entry per evaluation: step, epoch, scores, their intervals.
+        dev: One entry per evaluation: step, epoch, scores, their intervals, and `averaged` (a
+            number of steps) where the weights were the mean of the run's last steps.
         estimate: What a probe before the first step foretold.
     """
 
@@ -67,8 +68,10 @@ class WorkFolder:
                 raise TuningError(f"another process is training into {self.path}") from error
             yield
 
-    def claim(self, identity: dict[str, Any]) -> None:
+    def claim(self, identity: dict[str, Any], defaults: dict[str, Any]) -> None:
         """Record the run's settings and inputs, or check that the folder belongs to the same run.
+
+        Settings that an earlier edition did not record count as their defaults.
 
         Raises:
             TuneConfigError: If the folder holds a run with other settings.
@@ -76,7 +79,7 @@ class WorkFolder:
         file = self.path / "config.json"
         identity = json.loads(json.dumps(identity))
         try:
-            recorded = json.loads(file.read_text(encoding="utf-8"))
+            recorded = {**defaults, **json.loads(file.read_text(encoding="utf-8"))}
         except FileNotFoundError:
             write_json(file, identity)
             return
@@ -101,9 +104,13 @@ class WorkFolder:
                 shutil.rmtree(folder)
         return newest, step
 
+    def checkpoint(self, step: int) -> Path:
+        """The trainer's checkpoint folder of a step."""
+        return self.checkpoints / f"{_PREFIX}{step}"
+
     def mark_complete(self, step: int) -> None:
         """Sync a checkpoint to disk, then mark it complete."""
-        folder = self.checkpoints / f"{_PREFIX}{step}"
+        folder = self.checkpoint(step)
         for file in folder.iterdir():
             sync(file)
         write_text(folder / COMPLETE_MARKER, f"{step}\n")
@@ -115,7 +122,8 @@ class WorkFolder:
         except FileNotFoundError:
             return RunState()
         state = RunState(**record)
-        state.dev = [entry for entry in state.dev if entry["step"] <= step]
+        # The mean of the last steps is scored when they are over, so it comes again as well.
+        state.dev = [e for e in state.dev if e["step"] <= step and not e.get("averaged")]
         state.seconds = {s: value for s, value in state.seconds.items() if int(s) <= step}
         return state
 
@@ -123,12 +131,12 @@ class WorkFolder:
         """Replace the recorded state."""
         write_json(self.path / "state.json", asdict(state))
 
-    def best_folder(self, step: int) -> Path:
+    def best_folder(self, entry: dict[str, Any]) -> Path:
         """Where the adapter of an evaluation is kept while it is the best."""
-        return self.path / f"best-{step}"
+        return self.path / f"best-{entry['step']}{'-averaged' if entry.get('averaged') else ''}"
 
-    def keep_only_best(self, step: int) -> None:
+    def keep_only_best(self, entry: dict[str, Any]) -> None:
         """Remove the adapters of evaluations that are no longer the best."""
         for folder in self.path.glob("best-*"):
-            if folder != self.best_folder(step):
+            if folder != self.best_folder(entry):
                 shutil.rmtree(folder)

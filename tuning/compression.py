@@ -74,10 +74,14 @@ def truncate(a: Any, b: Any, rank: int) -> tuple[Any, Any, float]:
     # B A = Qb (Rb Ra^T) Qa^T: only a small square matrix needs the decomposition.
     qb, rb = torch.linalg.qr(b.double())
     qa, ra = torch.linalg.qr(a.double().T)
-    u, s, vh = torch.linalg.svd(rb @ ra.T)
+    u, s, vh = torch.linalg.svd(rb @ ra.T, full_matrices=False)
     root = s[:rank].sqrt()
     new_b = qb @ u[:, :rank] * root
     new_a = root[:, None] * vh[:rank] @ qa.T
     total = float(s.square().sum().sqrt())
     lost = float(s[rank:].square().sum().sqrt())
+    # A module narrower than the rank has no more directions: the rest of the rank is silent.
+    spare = rank - root.numel()
+    new_a = torch.nn.functional.pad(new_a, (0, 0, 0, spare))
+    new_b = torch.nn.functional.pad(new_b, (0, spare))
     return new_a.float(), new_b.float(), lost / total if total else 0.0

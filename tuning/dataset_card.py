@@ -176,6 +176,14 @@ def _leakage(snapshot: Snapshot) -> str:
             audit.get("held_out_questions_from_a_train_template"),
         ),
         ("Passages in train and held out", audit.get("gold_passages_in_train_and_held_out")),
+        (
+            "Training rows that show a held-out passage",
+            audit.get("train_rows_showing_held_out_gold"),
+        ),
+        (
+            "Held-out passages taken out of training rows",
+            audit.get("held_out_distractors_dropped"),
+        ),
         ("Rows held out by an earlier snapshot", audit.get("pinned")),
     ]
     table = "".join(
@@ -197,6 +205,12 @@ def _premium(audit: Mapping[str, Any]) -> str:
             f"<b>{premium['premium']:+.2f}</b> ({premium['low']:+.2f} to {premium['high']:+.2f})."
             "</p>"
         )
+        if premium.get("shown_at_random") is not None:
+            text += (
+                "<p>Training rows show the passage of "
+                f"{premium['shown_at_random']:.0%} of the held-out rows on a random split, of "
+                f"{premium['shown_by_component']:.0%} on this kind of split.</p>"
+            )
     if near:
         text += (
             "<p class=soft>Nearest training question: median cosine "

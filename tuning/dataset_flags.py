@@ -77,6 +77,10 @@ def _leaks(audit: Mapping[str, Any]) -> list[Flag]:
             "gold_passages_in_train_and_held_out",
             "supporting passages are in train and held out",
         ),
+        (
+            "train_rows_showing_held_out_gold",
+            "training rows show a passage that held-out rows are answered from",
+        ),
     )
     said = [f"{audit[name]:,} {words}" for name, words in counted if audit.get(name)]
     if near.get("close"):

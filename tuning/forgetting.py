@@ -36,7 +36,8 @@ class Forgetting:
         accuracy_base: Share of items whose right answer was the likeliest.
         accuracy_change: Adapter minus base, with its 95 % interval over items.
         likelihood_change: Log-likelihood of right answers per token, adapter minus base, in nats.
-        not_inferior: Whether the accuracy's interval lies above minus the margin.
+        not_inferior: Whether the accuracy's interval lies above minus the margin; None without
+            a question to ask.
     """
 
     items: int
@@ -47,11 +48,13 @@ class Forgetting:
     likelihood_change: float
     likelihood_interval: tuple[float, float]
     margin: float
-    not_inferior: bool
+    not_inferior: bool | None
 
     @property
     def summary(self) -> str:
         """One sentence for cards."""
+        if self.not_inferior is None:
+            return "not measured: no general questions"
         low, high = self.accuracy_interval
         verdict = "not worse" if self.not_inferior else "not shown to be not worse"
         return (
@@ -86,6 +89,9 @@ def check_forgetting(
     base: Any, adapted: Any, tokenizer: Any, items: Sequence[Item], margin: float = MARGIN
 ) -> Forgetting:
     """Compare two models on general questions; neither is changed."""
+    if not items:
+        none = (0.0, 0.0)
+        return Forgetting(0, 0.0, 0.0, 0.0, none, 0.0, none, margin, None)
     before = [_item_scores(base, tokenizer, item) for item in items]
     after = [_item_scores(adapted, tokenizer, item) for item in items]
     right = [float(b[1]) - float(a[1]) for a, b in zip(before, after, strict=True)]

@@ -69,7 +69,7 @@ def run_curve(
 
 def point_of(manifest: AdapterManifest) -> Point:
     """The point of a finished run: rows per epoch and the chosen checkpoint's composite."""
-    chosen = next(entry for entry in manifest.dev if entry["step"] == manifest.best_step)
+    chosen = next(entry for entry in manifest.dev if manifest.is_chosen(entry))
     seen = sum(n for name, n in manifest.counts.items() if name.startswith("rows_"))
     low, high = chosen["intervals"]["composite"]
     epochs = int(manifest.config.get("epochs", 1))

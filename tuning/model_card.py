@@ -136,11 +136,14 @@ def _training(manifest: "AdapterManifest") -> str:
             f"- a probe before the run foretold {manifest.estimate['seconds']:,.0f} s; it took "
             f"{manifest.estimate['actual_seconds']:,.0f} s"
         )
+    if manifest.parents:
+        names = ", ".join(f"`{parent['digest']}`" for parent in manifest.parents)
+        lines.append(f"- mean of the weight updates of {len(manifest.parents)} adapters: {names}")
     if manifest.compression:
+        scored = " The dev scores below are those of the adapter before." if manifest.dev else ""
         lines.append(
             f"- compressed from rank {manifest.compression['from_rank']}; mean relative error of "
-            f"the weight updates {manifest.compression['mean_relative_error']:.3f}. The dev scores "
-            "below are those of the adapter before compression."
+            f"the weight updates {manifest.compression['mean_relative_error']:.3f}.{scored}"
         )
     return "\n".join(lines)
 
@@ -151,11 +154,16 @@ def _metrics(manifest: "AdapterManifest") -> str:
     names = sorted({name for entry in manifest.dev for name in entry["scores"]})
     lines = [f"| step | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
     for entry in manifest.dev:
-        chosen = entry["step"] == manifest.best_step
+        chosen = manifest.is_chosen(entry)
         cells = [_cell(entry, name, with_interval=chosen) for name in names]
-        lines.append(f"| {entry['step']}{' (chosen)' if chosen else ''} | {' | '.join(cells)} |")
+        step = f"{entry['step']}{_mean_of(entry)}{' (chosen)' if chosen else ''}"
+        lines.append(f"| {step} | {' | '.join(cells)} |")
     lines.append("\nIn brackets: 95 % intervals over the dev prompts of the chosen checkpoint.")
     return "\n".join(lines)
+
+
+def _mean_of(entry: dict[str, Any]) -> str:
+    return f", mean of the last {entry['averaged']} steps" if entry.get("averaged") else ""
 
 
 def _checks(manifest: "AdapterManifest") -> str:

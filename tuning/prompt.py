@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
 from tuning.errors import PromptError
+from tuning.token_cache import cache_of
 
 FORMAT_VERSION = 1
 DEFAULT_SYSTEM = "You are a helpful support assistant."
@@ -109,8 +110,12 @@ def encode_text(tokenizer: Any, text: str) -> list[int]:
     """Token ids of untrusted text; never an id of a control token."""
     if not text:
         return []
+    cache = cache_of(tokenizer)
+    return cache.ids("content", text, lambda part: _content_ids(tokenizer, part, cache.control))
+
+
+def _content_ids(tokenizer: Any, text: str, control: frozenset[int]) -> list[int]:
     ids = _plain_ids(tokenizer, text)
-    control = control_ids(tokenizer)
     if control.isdisjoint(ids):
         return ids
     # Added tokens that are not marked special survive "split special tokens": cut each one after
@@ -126,7 +131,7 @@ def encode_text(tokenizer: Any, text: str) -> list[int]:
 
 def control_ids(tokenizer: Any) -> frozenset[int]:
     """Ids that only the chat template may produce."""
-    return frozenset(tokenizer.added_tokens_decoder) | frozenset(tokenizer.all_special_ids)
+    return cache_of(tokenizer).control
 
 
 def end_of_turn_id(tokenizer: Any) -> int:
@@ -177,6 +182,10 @@ def _template_pieces(
 def _template_ids(tokenizer: Any, piece: str) -> list[int]:
     if not piece:
         return []
+    return cache_of(tokenizer).ids("template", piece, lambda part: _piece_ids(tokenizer, part))
+
+
+def _piece_ids(tokenizer: Any, piece: str) -> list[int]:
     with _TOKENIZER_LOCK:
         ids: list[int] = tokenizer(piece, add_special_tokens=False, split_special_tokens=False)[
             "input_ids"

@@ -12,6 +12,9 @@ from tuning.prompt import DEFAULT_SYSTEM, Message, Passage, render_messages
 from tuning.snapshot_rows import CITE, Row
 from tuning.values import find_values, fingerprint
 
+# 1 / 2^5 is the first chance below 5 %.
+LEAST_ASKED = 5
+
 Generate = Callable[[Sequence[Sequence[Message]]], Sequence[str]]
 
 
@@ -44,9 +47,17 @@ class RecallReport:
     leaked: tuple[Leaked, ...]
 
     @property
-    def passed(self) -> bool:
-        """Whether the tuned model is not shown to know more than the base model (5 % level)."""
-        return self.p_value >= 0.05
+    def passed(self) -> bool | None:
+        """Whether the tuned model is not shown to know more than the base model (5 % level).
+
+        None with fewer than 5 questions: even if all of them leaked, the test could not fail.
+        """
+        return None if self.asked < LEAST_ASKED else self.p_value >= 0.05
+
+    @property
+    def verdict(self) -> str:
+        """One of "passed", "failed" and "not measured"."""
+        return {None: "not measured", True: "passed", False: "failed"}[self.passed]
 
 
 def probe_rows(rows: Sequence[Row], limit: int) -> list[Row]:

@@ -1,8 +1,17 @@
 """Small parts of a tuning run: what it reads, its clock, and the trainer's events passed on."""
 
+import datetime as dt
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
+
+from tuning.adapters import MANIFEST_FILE, AdapterManifest, verify
+from tuning.config import TuneConfig, differing_setting
+from tuning.errors import TuneConfigError
+from tuning.prompt import template_digest
+from tuning.scoring import DevCase, dev_cases
+from tuning.sources import sources_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,56 @@ class Clock:
         """Tokens per second of this process."""
         passed = time.monotonic() - self.started
         return (tokens - self.start_tokens) / passed if passed > 0 else 0.0
+
+
+def finished_run(config: TuneConfig) -> AdapterManifest | None:
+    """The adapter of a run that ended already; None where it did not.
+
+    Raises:
+        TuneConfigError: If the output was made with other settings.
+    """
+    if not (Path(config.output) / MANIFEST_FILE).is_file():
+        return None
+    manifest = verify(config.output)
+    setting = differing_setting(manifest.config, config)
+    if setting is not None:
+        raise TuneConfigError(
+            f"output {config.output!r} already holds an adapter made with other settings: "
+            f"{setting} was {manifest.config.get(setting)!r}"
+        )
+    return manifest
+
+
+def cases_of(config: TuneConfig, tokenizer: Any) -> list[DevCase]:
+    """The dev prompts that choose a checkpoint; none where evaluations are off."""
+    if not config.eval_rows:
+        return []
+    rows = sources_of(config)[0].dev_rows(config.eval_rows)
+    return dev_cases(rows, tokenizer, config.draw_config(), seed=config.seed)
+
+
+def manifest_start(config: TuneConfig, inputs: Inputs, tokenizer: Any) -> AdapterManifest:
+    """What a manifest of the run says before anything was trained."""
+    return AdapterManifest(
+        digest="",
+        base_digest=inputs.base_digest,
+        template_digest=template_digest(tokenizer),
+        rank=config.r,
+        alpha=config.alpha,
+        parameters=0,
+        method=config.method,
+        objective=config.objective,
+    )
+
+
+def estimate_beside(estimate: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """What was foretold beside the time it took; empty where nothing was foretold."""
+    return {**estimate, "actual_seconds": round(seconds, 1)} if estimate else {}
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
 class Watched(Protocol):

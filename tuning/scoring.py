@@ -9,21 +9,23 @@ import random
 import re
 import string
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tuning.builder import Draw, DrawConfig, draw
 from tuning.prompt import DEFAULT_ABSTAIN, encode, end_of_turn_id
-from tuning.snapshot import Row, RowPassage
-from tuning.value_swap import swap_value
+from tuning.snapshot import Row
+from tuning.value_swap import swap_in_row
 
 _CITATION = re.compile(r"\s*\[(\d{1,3})\]")
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 # Weights of the composite; a part without rows is left out and the rest is renormalised.
-# `answered` is one minus over-refusal.
+# `answered` is one minus over-refusal. The weights are judgement, not fitted: what an adapter is
+# for, reading its passages, is measured by two parts and counts half of the whole; runs may set
+# their own (`composite_weights`).
 COMPOSITE = {
     "grounded_f1": 2.0,
     "counterfactual": 2.0,
@@ -83,15 +85,11 @@ def dev_cases(
 def _altered(rows: Sequence[Row], seed: int) -> Iterator[tuple[Row, str, str]]:
     """Grounded rows with one value of passage and answer altered, with the old and new value."""
     for row in rows:
-        if row["kind"] != "grounded" or len(row["gold"]) != 1:
+        if row["kind"] != "grounded":
             continue
-        gold = row["gold"][0]
-        rng = random.Random(f"counterfactual:{seed}:{row['id']}")
-        swap = swap_value(row["question"], gold["text"], row["answer"], rng)
-        if swap is None:
-            continue
-        passage: RowPassage = {**gold, "text": swap.passage}
-        yield {**row, "gold": [passage], "answer": swap.answer}, swap.old, swap.new
+        swapped = swap_in_row(row, random.Random(f"counterfactual:{seed}:{row['id']}"))
+        if swapped is not None:
+            yield swapped[0], swapped[1].old, swapped[1].new
 
 
 def generate_answers(
@@ -170,26 +168,30 @@ def score_answers(cases: Sequence[DevCase], answers: Sequence[str]) -> dict[str,
     return mean_scores(score_cases(cases, answers))
 
 
-def mean_scores(parts: Mapping[str, Sequence[float]]) -> dict[str, float]:
+def mean_scores(
+    parts: Mapping[str, Sequence[float]], weights_of: Mapping[str, float] = COMPOSITE
+) -> dict[str, float]:
     """Means of the parts, and the composite over those with a weight."""
     scores = {name: sum(values) / len(values) for name, values in parts.items()}
-    weights = {name: weight for name, weight in COMPOSITE.items() if name in scores}
+    weights = _weights(scores, weights_of)
     if weights:
         total = sum(weight * scores[name] for name, weight in weights.items())
         scores["composite"] = total / sum(weights.values())
     return scores
 
 
-def score_intervals(parts: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:
+def score_intervals(
+    parts: Mapping[str, Sequence[float]], weights_of: Mapping[str, float] = COMPOSITE
+) -> dict[str, tuple[float, float]]:
     """95 % intervals of the means, and of the composite as a weighted sum of independent parts.
 
     Wilson's interval where every value is 0 or 1 (Wald's is too narrow for few cases, arXiv
     2503.01747), Student's otherwise.
     """
     intervals = {name: _interval(values) for name, values in parts.items()}
-    weights = {name: weight for name, weight in COMPOSITE.items() if name in parts}
+    weights = _weights(parts, weights_of)
     if weights:
-        centre = mean_scores(parts)["composite"]
+        centre = mean_scores(parts, weights_of)["composite"]
         whole = sum(weights.values())
         half = [
             math.sqrt(
@@ -203,6 +205,11 @@ def score_intervals(parts: Mapping[str, Sequence[float]]) -> dict[str, tuple[flo
         ]
         intervals["composite"] = (max(0.0, centre - half[0]), min(1.0, centre + half[1]))
     return intervals
+
+
+def _weights(parts: Iterable[str], weights_of: Mapping[str, float]) -> dict[str, float]:
+    present = set(parts)
+    return {name: weight for name, weight in weights_of.items() if name in present and weight}
 
 
 def _interval(values: Sequence[float]) -> tuple[float, float]:

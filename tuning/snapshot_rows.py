@@ -1,7 +1,7 @@
 """The rows of a snapshot: their format, their checks, and what they leak between the splits."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NotRequired, TypedDict, cast
 
 from tuning.errors import SnapshotError
@@ -102,17 +102,40 @@ def count_rows(rows: list[Row]) -> dict[str, dict[str, int]]:
     }
 
 
+def held_out_gold(rows: Iterable[Row]) -> frozenset[str]:
+    """Marks of the passages that held-out rows are answered from; see `passage_marks`."""
+    return frozenset(
+        mark
+        for row in rows
+        if row["split"] in HELD_OUT
+        for passage in row["gold"]
+        for mark in passage_marks(passage)
+    )
+
+
+def passage_marks(passage: RowPassage) -> tuple[str, str]:
+    """What tells that two passages are one: the id, or the same text under another id."""
+    return f"id:{passage['id']}", f"text:{' '.join(passage['text'].split())}"
+
+
+def shows_any(passages: Iterable[RowPassage], marks: frozenset[str]) -> bool:
+    """Whether one of the passages has one of the marks."""
+    return any(mark in marks for passage in passages for mark in passage_marks(passage))
+
+
 def leak_audit(rows: list[Row]) -> dict[str, Any]:
     """Count what train and the held-out splits have in common; all zero is a clean split.
 
     A question "from a train template" equals a training question once values are blanked; that
     is no leak of facts, but scores on such questions say little about other wording. A whole
-    answer that train has too, such as a canned reply, is counted apart from shared words.
+    answer that train has too, such as a canned reply, is counted apart from shared words. A
+    training row also leaks a held-out passage that it shows beside its own.
     """
     golds = {split: set[str]() for split in SPLITS}
     for row in rows:
         golds[row["split"]].update(passage["id"] for passage in row["gold"])
     held = golds["dev"] | golds["confirm"] | golds["test"]
+    held_gold = held_out_gold(rows)
     trained = [row for row in rows if row["split"] == "train"]
     answers = {normalise_question(row["answer"]) for row in trained}
     canned = [
@@ -143,6 +166,10 @@ def leak_audit(rows: list[Row]) -> dict[str, Any]:
             masked(question) in templates for question in held_out
         ),
         "gold_passages_in_train_and_held_out": len(golds["train"] & held),
+        "train_rows_showing_held_out_gold": sum(
+            shows_any([*row["distractors"], *(row.get("outdated") or [])], held_gold)
+            for row in trained
+        ),
     }
 
 

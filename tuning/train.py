@@ -6,24 +6,22 @@ checkpoint is chosen by answering dev questions. Preference runs differ from it 
 their loss alone.
 """
 
-import datetime as dt
 import math
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from tuning import adapters, checkpoints, ranks
 from tuning.adapters import AdapterManifest
+from tuning.averaging import TailAverage
 from tuning.base_model import base_digest, load_tokenizer
-from tuning.config import TuneConfig, differing_setting
+from tuning.config import TuneConfig, default_settings
 from tuning.errors import (
     AdapterError,
     TrainingFailedError,
     TrainingInterruptedError,
-    TuneConfigError,
 )
 from tuning.hardware import (
     code_versions,
@@ -37,19 +35,25 @@ from tuning.methods import load_trainable
 from tuning.plan import make_plan
 from tuning.preference import PreferenceLoss, make_preference_plan
 from tuning.progress import OnProgress, Progress
-from tuning.prompt import template_digest
-from tuning.run_parts import Clock, Inputs, loss_curve, trainer_callback
+from tuning.run_parts import (
+    Clock,
+    Inputs,
+    cases_of,
+    estimate_beside,
+    finished_run,
+    loss_curve,
+    manifest_start,
+    now,
+    trainer_callback,
+)
 from tuning.scoring import (
-    DevCase,
     GenerationSettings,
-    dev_cases,
     generate_answers,
     mean_scores,
     score_cases,
     score_intervals,
 )
 from tuning.snapshot import verify as verify_snapshot
-from tuning.sources import sources_of
 
 _ADVICE = "; lower learning_rate"
 
@@ -84,7 +88,7 @@ def tune(
         TrainingFailedError: If the loss is not finite or no row fits.
         TuningError: If the snapshot, base or start adapter is unusable.
     """
-    finished = _finished(config)
+    finished = finished_run(config)
     if finished is not None:
         on_progress(Progress("done", finished.steps, finished.steps, message="already finished"))
         return finished
@@ -108,24 +112,11 @@ def _execute(
     start = adapters.verify(config.start_from).digest if config.start_from else None
     inputs = Inputs(base_digest(config.base), snapshot_id, start, ranks.world_size())
     if ranks.is_first():
-        work.claim({**config.identity(), **asdict(inputs)})
+        work.claim({**config.identity(), **asdict(inputs)}, default_settings())
     ranks.barrier()
     run = _Run(config, inputs, work, on_progress)
     run.should_stop = lambda: ranks.from_first(should_stop)
     return run.execute()
-
-
-def _finished(config: TuneConfig) -> AdapterManifest | None:
-    if not (Path(config.output) / adapters.MANIFEST_FILE).is_file():
-        return None
-    manifest = adapters.verify(config.output)
-    setting = differing_setting(manifest.config, config)
-    if setting is not None:
-        raise TuneConfigError(
-            f"output {config.output!r} already holds an adapter made with other settings: "
-            f"{setting} was {manifest.config.get(setting)!r}"
-        )
-    return manifest
 
 
 class _Run:
@@ -151,6 +142,7 @@ class _Run:
         self.last_loss: float | None = None
         self.last_rate: float | None = None
         self.preference: PreferenceLoss | None = None
+        self.average = TailAverage(config.average)
 
     def execute(self) -> AdapterManifest:
         """Plan, train, choose, write."""
@@ -158,11 +150,13 @@ class _Run:
         self.tokenizer = load_tokenizer(config.base)
         self.on_progress(Progress("plan", message="drawing and encoding rows"))
         self._plan()
-        self.cases = self._dev_cases()
+        self.cases = cases_of(self.config, self.tokenizer)
         resume, step = ranks.from_first(self.work.last_complete)
         self.state = self.work.read_state(step)
-        self.state.started = self.state.started or _now()
+        self.state.started = self.state.started or now()
         trainer = self._trainer()
+        if resume:
+            self.average.load(resume, trainer.model)
         self._before_first_step(trainer, step)
         before = self.state.seconds.get(str(step), 0.0)
         self.clock = Clock(before, time.monotonic(), self.plan.tokens_at(step))
@@ -173,6 +167,9 @@ class _Run:
                 f"stopped at step {trainer.state.global_step} of {self.total_steps}; "
                 "run it again to go on"
             )
+        if self.cases and self.average.count:
+            with self.average.applied(trainer.model):
+                self.evaluate(trainer.model, int(trainer.state.global_step), self.average.count)
         return self._finish(trainer)
 
     def _plan(self) -> None:
@@ -225,20 +222,31 @@ class _Run:
         )
         self.on_progress(replace(event, **more))
 
-    def evaluate(self, model: Any, step: int) -> None:
-        """Answer the dev cases; keep the adapter when it is the best so far."""
+    def evaluate(self, model: Any, step: int, averaged: int = 0) -> None:
+        """Answer the dev cases; keep the adapter when it is the best so far.
+
+        Args:
+            model: Model with the weights to score.
+            step: Step the weights are of.
+            averaged: Number of steps up to this one that the weights are the mean of.
+        """
         parts = ranks.from_first(lambda: self._answer_cases(model))
         epoch = sum(step >= end for end in self.plan.epoch_ends)
-        scores = mean_scores(parts)
-        self.state.dev.append(
-            {"step": step, "epoch": epoch, "scores": scores, "intervals": score_intervals(parts)}
+        weights = self.config.weights_of_parts()
+        scores = mean_scores(parts, weights)
+        entry = {"step": step, "epoch": epoch, "scores": scores}
+        entry |= {"intervals": score_intervals(parts, weights)} | (
+            {"averaged": averaged} if averaged else {}
         )
-        best = self.state.best()
-        if best is not None and best["step"] == step and ranks.is_first():
+        self.state.dev.append(entry)
+        if self.state.best() is entry and ranks.is_first():
             tensors, adapter_config = adapter_state(model, self.inputs.base_digest)
             try:
                 adapters.write_adapter(
-                    self.work.best_folder(step), tensors, adapter_config, self._manifest_start()
+                    self.work.best_folder(entry),
+                    tensors,
+                    adapter_config,
+                    manifest_start(self.config, self.inputs, self.tokenizer),
                 )
             except AdapterError as error:
                 raise TrainingFailedError(f"at step {step}: {error}{_ADVICE}") from error
@@ -268,9 +276,13 @@ class _Run:
         config, last = self.config, step >= self.total_steps
         if step % _TRIM_STEPS == 0:
             release_free_memory()
+        if config.average:
+            self.average.add(model, self._progress(step))
         if self.should_stop() and not last:
             self.interrupted = True
-            control.should_save = control.should_training_stop = True
+            control.should_training_stop = True
+            # An evaluation due at this step must not be lost: the step is made again.
+            control.should_save = not (self.cases and self._evaluates_at(step))
             return
         over = config.max_seconds is not None and self._seconds() >= config.max_seconds
         if self.cases and (over or self._evaluates_at(step)):
@@ -280,12 +292,21 @@ class _Run:
             if config.patience and stale >= config.patience and not last:
                 self.stopped_by = f"no better dev score in {config.patience} evaluations"
                 control.should_training_stop = True
+                # A run killed while it finishes must stop here again, not train on from here.
+                control.should_save = False
+                return
         if over and not last:
             self.stopped_by = f"max_seconds={config.max_seconds:g}"
             control.should_training_stop = True
         due = time.monotonic() - self.saved_at >= config.checkpoint_seconds
         if ranks.from_first(lambda: due) and not last:
             control.should_save = True
+
+    def _progress(self, step: int) -> float:
+        """Share of the run that is done, in (0, 1], by steps or by time, whichever ends first."""
+        limit = self.config.max_seconds
+        by_time = self._seconds() / limit if limit else 0.0
+        return min(1.0, max(step / self.total_steps, by_time))
 
     def _seconds(self) -> float:
         return ranks.from_first(self.clock.seconds)
@@ -297,23 +318,18 @@ class _Run:
             self.saved_at = time.monotonic()
             return
         self.state.seconds[str(step)] = self.clock.seconds()
+        self.average.save(self.work.checkpoint(step))
         self.work.write_state(self.state)
         self.work.mark_complete(step)
         # Not earlier: a resumed run may go back to a step before the best evaluation so far.
         best = self.state.best()
         if best is not None:
-            self.work.keep_only_best(best["step"])
+            self.work.keep_only_best(best)
         self.saved_at = time.monotonic()
 
     def _evaluates_at(self, step: int) -> bool:
         every = self.config.eval_steps
         return step in self.plan.epoch_ends or bool(every and step % every == 0)
-
-    def _dev_cases(self) -> list[DevCase]:
-        if not self.config.eval_rows:
-            return []
-        rows = sources_of(self.config)[0].dev_rows(self.config.eval_rows)
-        return dev_cases(rows, self.tokenizer, self.config.draw_config(), seed=self.config.seed)
 
     def _trainer(self) -> Any:
         import torch
@@ -340,46 +356,35 @@ class _Run:
             ),
         )
 
-    def _manifest_start(self) -> AdapterManifest:
-        return AdapterManifest(
-            digest="",
-            base_digest=self.inputs.base_digest,
-            template_digest=template_digest(self.tokenizer),
-            rank=self.config.r,
-            alpha=self.config.alpha,
-            parameters=0,
-            method=self.config.method,
-            objective=self.config.objective,
-        )
-
     def _finish(self, trainer: Any) -> AdapterManifest:
         config, step = self.config, int(trainer.state.global_step)
         best = self.state.best()
-        if best is not None and self.work.best_folder(best["step"]).is_dir():
-            folder = self.work.best_folder(best["step"])
+        if best is not None and self.work.best_folder(best).is_dir():
+            folder = self.work.best_folder(best)
             tensors = adapters.read_tensors(folder)
             adapter_config = adapters.read_config(folder)
         else:
             tensors, adapter_config = adapter_state(trainer.model, self.inputs.base_digest)
         manifest = replace(
-            self._manifest_start(),
+            manifest_start(self.config, self.inputs, self.tokenizer),
             snapshot_id=self.inputs.snapshot_id,
             start_from=self.inputs.start_digest,
             config=config.identity(),
             curve=loss_curve(trainer.state.log_history),
             dev=self.state.dev,
             best_step=best["step"] if best else None,
+            averaged=best.get("averaged", 0) if best else 0,
             steps=step,
             tokens=self.plan.tokens_at(step),
             counts=self.plan.counts,
             seconds=round(self.clock.seconds(), 3),
             started=self.state.started,
-            finished=_now(),
+            finished=now(),
             stopped_by=self.stopped_by,
             peak_memory_bytes=peak_memory_bytes(),
             hardware=describe_hardware(),
             versions=code_versions(),
-            estimate=self._estimate_beside_actual(),
+            estimate=estimate_beside(self.state.estimate, self.clock.seconds()),
         )
         self.emit("save", step)
         if ranks.is_first():
@@ -388,12 +393,3 @@ class _Run:
         written = adapters.verify(config.output, base_folder=config.base)
         self.emit("done", step, scores=best["scores"] if best else {})
         return written
-
-    def _estimate_beside_actual(self) -> dict[str, Any]:
-        if not self.state.estimate:
-            return {}
-        return {**self.state.estimate, "actual_seconds": round(self.clock.seconds(), 1)}
-
-
-def _now() -> str:
-    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")

@@ -8,8 +8,10 @@ Without such rows a model turns from its context to its memory while it is tuned
 import random
 import re
 from dataclasses import dataclass
+from typing import cast
 
 from tuning.reader.names import person, place
+from tuning.snapshot_rows import Row, RowPassage
 from tuning.values import MONTHS, FoundValue, find_values
 
 _TRIES = 20
@@ -23,6 +25,42 @@ class Swap:
     answer: str
     old: str
     new: str
+
+
+def swap_in_row(row: Row, rng: random.Random) -> tuple[Row, Swap] | None:
+    """A row with one value altered in its passage, its answer and its distractors.
+
+    A distractor that kept the old value of the fact (an overlapping chunk, say) would contradict
+    the passage, and the row would teach to pick one of two.
+
+    Returns:
+        None where the row has not exactly one gold passage, or no value can be altered.
+    """
+    if len(row["gold"]) != 1:
+        return None
+    gold = row["gold"][0]
+    # A value of the title, the question or an earlier turn names what is asked about; it must
+    # not change alone.
+    turns = [turn["content"] for turn in row.get("history") or ()]
+    fixed = " ".join([row["question"], gold["title"], *turns])
+    swap = swap_value(fixed, gold["text"], row["answer"], rng)
+    if swap is None:
+        return None
+    changed = {
+        **row,
+        "gold": [{**gold, "text": swap.passage}],
+        "distractors": [_passage_with(swap, passage) for passage in row["distractors"]],
+        "answer": swap.answer,
+    }
+    return cast(Row, changed), swap
+
+
+def _passage_with(swap: Swap, passage: RowPassage) -> RowPassage:
+    return {
+        **passage,
+        "title": _replaced(swap.old, swap.new, passage["title"]),
+        "text": _replaced(swap.old, swap.new, passage["text"]),
+    }
 
 
 def swap_value(question: str, passage: str, answer: str, rng: random.Random) -> Swap | None:

@@ -19,10 +19,11 @@ def register(app: typer.Typer) -> None:
     adapters = typer.Typer(help="Adapters.", no_args_is_help=True)
     adapters.command("list")(adapters_list)
     adapters.command("show")(adapters_show)
-    adapters.command("verify")(adapters_show)
+    adapters.command("verify")(adapters_verify)
     adapters.command("card")(adapters_card)
     adapters.command("register")(adapters_register)
     adapters.command("compress")(adapters_compress)
+    adapters.command("average")(adapters_average)
     adapters.command("probe")(adapters_probe)
     adapters.command("check")(adapters_check)
     adapters.command("export")(adapters_export)
@@ -49,13 +50,17 @@ def adapters_list(context: typer.Context) -> None:
 
 def adapters_show(context: typer.Context, adapter: str) -> None:
     """Verify an adapter and show its manifest."""
-    state = state_of(context)
-    record = _fetch(state, adapter)
-    if state.json:
-        print_json(record)
-        return
-    keys = ("name", "digest", "path", "verified", "smoke")
-    table(f"adapter {adapter}", ["what", "value"], [(key, record[key]) for key in keys])
+    _show_verified(state_of(context), adapter)
+
+
+def adapters_verify(context: typer.Context, adapter: str) -> None:
+    """Check every byte and the signature of an adapter; exit 1 on a forged signature."""
+    if _show_verified(state_of(context), adapter)["signature"] == "forged":
+        err.print(
+            f"adapter {adapter}: its manifest was not signed with this installation's key, or "
+            "changed since"
+        )
+        raise typer.Exit(1)
 
 
 def adapters_card(
@@ -114,6 +119,37 @@ def adapters_compress(
         out.print(f"rank {made.rank}, mean error of the updates {made.mean_error:.3f}: {to}")
 
 
+def adapters_average(
+    context: typer.Context,
+    sources: Annotated[list[Path], typer.Argument(help="Adapter directories of one base model.")],
+    to: Annotated[Path, typer.Option("--out", help="Directory of the new adapter.")],
+    rank: Annotated[
+        int | None, typer.Option(help="Cut to this rank; the sum of the ranks by default.")
+    ] = None,
+) -> None:
+    """Average the weight updates of finished adapters into one; it has to be evaluated anew."""
+    from tuning.soup import average_adapters
+
+    state = state_of(context)
+    made = average_adapters(sources, to, rank=rank)
+    record = {
+        "digest": made.manifest.digest,
+        "rank": made.rank,
+        "mean_error": made.mean_error,
+        "worst_error": made.worst_error,
+        "parents": made.manifest.parents,
+    }
+    if state.json:
+        print_json(record)
+        return
+    out.print(
+        f"mean of {len(sources)} adapters, rank {made.rank}, mean error of the updates "
+        f"{made.mean_error:.3f}: {to}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 def adapters_check(
     context: typer.Context,
     adapter: Annotated[str, typer.Argument(help="Adapter directory, or one registered here.")],
@@ -123,9 +159,11 @@ def adapters_check(
     ] = None,
 ) -> None:
     """Check what an adapter forgot and what it should not have learnt; exit 1 on a finding."""
+    from app.datasets.signing import signing_key
     from app.models.service import ModelStore
     from app.tuning_runs import reader
     from tuning.adapter_checks import check_adapter
+    from tuning.adapter_signature import sign, signature_state
     from tuning.probes import Canary
 
     state = state_of(context)
@@ -138,7 +176,11 @@ def adapters_check(
     with err.status("checking") as status:
         # What ships with Tandem stays as it was shipped.
         own = folder.resolve() != reader.FOLDER.resolve()
+        key = signing_key(state.settings.root)
+        signature = signature_state(folder, key)
         made = check_adapter(folder, base.hf, canaries=planted, record=own, say=status.update)
+        if own and signature == "signed":
+            sign(folder, key)
     if state.json:
         print_json(made)
     else:
@@ -215,6 +257,16 @@ def adapters_history(context: typer.Context, adapter: str) -> None:
     else:
         shown_rows = [(r["at"], r["from"], r["to"], r["by"], r["reason"]) for r in rows]
         table(f"adapter {adapter}", ["at", "from", "to", "by", "reason"], shown_rows)
+
+
+def _show_verified(state: State, adapter: str) -> dict[str, Any]:
+    record = _fetch(state, adapter)
+    if state.json:
+        print_json(record)
+    else:
+        keys = ("name", "digest", "path", "verified", "signature", "smoke")
+        table(f"adapter {adapter}", ["what", "value"], [(key, record[key]) for key in keys])
+    return record
 
 
 def _show_stage(state: State, made: dict[str, Any]) -> None:

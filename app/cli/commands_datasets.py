@@ -78,6 +78,9 @@ def dataset_build(
         Path | None, typer.Option(help="General examples against forgetting.")
     ] = None,
     replay_share: Annotated[float, typer.Option(help="Their share of the training rows.")] = 0.05,
+    held_out_distractors: Annotated[
+        str, typer.Option(help="Held-out rows' passages in training rows: drop or keep.")
+    ] = "drop",
 ) -> None:
     """Seal the approved examples of a use case into a snapshot."""
     state = state_of(context)
@@ -94,6 +97,7 @@ def dataset_build(
         "ratings": ratings,
         "replay": str(replay.resolve()) if replay else None,
         "replay_share": replay_share,
+        "held_out_distractors": held_out_distractors,
     }
     with state.api() as api:
         made = api.call("POST", "/api/v1/datasets", json=body)
@@ -235,7 +239,12 @@ def adapters_probe(
         )
         for leak in made["leaked"][:_LISTED]:
             out.print(f"  {leak['question'][:70]}: {leak['value']}", highlight=False)
-        out.print("passed" if made["passed"] else "it knows facts that belong to the passages")
+        said = {
+            "passed": "passed",
+            "failed": "it knows facts that belong to the passages",
+            "not measured": f"not measured: {made['asked']} values are too few to show anything",
+        }
+        out.print(said[made["verdict"]])
     if not made["passed"]:
         raise typer.Exit(1)
 

@@ -106,7 +106,10 @@ def _tune_in_service(state: State, body: dict[str, Any], *, serve: bool) -> None
 def distill(
     context: typer.Context,
     questions: Annotated[
-        Path, typer.Argument(help='JSON lines: {"question", "passages": [{"title", "text"}]}.')
+        Path,
+        typer.Argument(
+            help='JSON lines: {"question", "passages": [{"title", "text", "document", "version"}]}.'
+        ),
     ],
     to: Annotated[Path, typer.Option("--out", help="Examples file to write.")],
     url: Annotated[str, typer.Option(help="OpenAI-compatible server, as http://host:8000/v1.")],

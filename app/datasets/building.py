@@ -14,7 +14,7 @@ from app.datasets.rows import MadeRows, Search
 from app.errors import BadInput
 from tuning.builder import DrawConfig, least_tokens
 from tuning.examples import load_examples
-from tuning.leakage import leak_premium, nearness
+from tuning.leakage import drop_held_out_distractors, leak_premium, nearness
 from tuning.quality.assessment import (
     DEFAULT_MIN_SCORE,
     QualityInputs,
@@ -30,6 +30,7 @@ from tuning.values import fingerprint
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 PersonalData = Literal["mask", "refuse", "keep"]
+HeldOutDistractors = Literal["drop", "keep"]
 
 _PARAPHRASE = 0.9
 _CONFIRM_FROM, _CONFIRM_SHARE = 200, 0.1
@@ -51,6 +52,8 @@ class BuildOptions:
         ratings: Also write thumbs as `ratings.jsonl`.
         replay: File of general examples that keep the model from forgetting.
         replay_share: Their share of the training rows, in [0, 0.5].
+        held_out_distractors: Passages that held-out rows are answered from are "drop"ped from the
+            distractors of training rows, or "keep" their place (then the card flags them).
     """
 
     dev: float = 0.1
@@ -64,6 +67,7 @@ class BuildOptions:
     ratings: bool = False
     replay: Path | None = None
     replay_share: float = 0.05
+    held_out_distractors: HeldOutDistractors = "drop"
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_score <= 1:
@@ -72,6 +76,8 @@ class BuildOptions:
             raise BadInput(f"replay_share={self.replay_share} must lie in [0, 0.5]")
         if self.personal_data not in ("mask", "refuse", "keep"):
             raise BadInput(f"personal_data={self.personal_data!r}: choose mask, refuse, keep")
+        if self.held_out_distractors not in ("drop", "keep"):
+            raise BadInput(f"held_out_distractors={self.held_out_distractors!r}: choose drop, keep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +160,14 @@ def place(
         row["component"] = result.component[row["id"]]
         row["split"] = result.split[row["id"]]
     draft.audit = asdict(result.audit)
+    dropping = options.held_out_distractors == "drop"
     if draft.vectors is not None and draft.rows:
-        premium = leak_premium(draft.rows, draft.vectors)
+        premium = leak_premium(draft.rows, draft.vectors, distractors_dropped=dropping)
         near = nearness(draft.rows, draft.vectors)
         draft.audit["leak_premium"] = asdict(premium) if premium else None
         draft.audit["nearness"] = asdict(near) if near else None
+    if dropping:
+        draft.audit["held_out_distractors_dropped"] = drop_held_out_distractors(draft.rows)
     return result
 
 

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
 from app.datasets import recall, service
-from app.datasets.building import BuildOptions, PersonalData, Tools
+from app.datasets.building import BuildOptions, HeldOutDistractors, PersonalData, Tools
 from app.datasets.importing import import_examples
 from app.db.tables import UseCase
 from app.dependencies import ContainerDep, PrincipalDep
@@ -39,6 +39,7 @@ class BuildDataset(BaseModel):
     ratings: bool = False
     replay: str | None = None
     replay_share: float = Field(0.05, ge=0, le=0.5)
+    held_out_distractors: HeldOutDistractors = "drop"
 
 
 class ImportExamples(BaseModel):
@@ -78,6 +79,7 @@ def build(body: BuildDataset, container: ContainerDep, principal: PrincipalDep) 
         ratings=body.ratings,
         replay=Path(body.replay) if body.replay else None,
         replay_share=body.replay_share,
+        held_out_distractors=body.held_out_distractors,
     )
     tools = _tools(container, principal, use_case)
     root = container.settings.root

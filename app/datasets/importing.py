@@ -106,9 +106,7 @@ def _example(
     principal: Principal, use_case: UseCase, parsed: ParsedExample, file: _File
 ) -> Example:
     metadata = parsed.metadata
-    given = metadata.get("sources") or []
-    # One name alone must not be read as its letters.
-    sources = [str(source) for source in (given if isinstance(given, list) else [given])]
+    sources = _names(metadata.get("sources"))
     kind = metadata.get("kind")
     if kind not in _KINDS:
         abstains = parsed.answer.startswith(DEFAULT_ABSTAIN.rstrip("."))
@@ -132,7 +130,12 @@ def _example(
         ),
         source_type=file.source_type,
         consent=str(metadata.get("consent") or file.consent),
-        document_versions=[],
+        document_versions=_names(metadata.get("document_versions")),
         conversation=f"{file.name}: {conversation}"[:200] if conversation is not None else None,
         history=history,
     )
+
+
+def _names(given: Any) -> list[str]:
+    """A list of names; one name alone must not be read as its letters."""
+    return [str(name) for name in (given if isinstance(given, list) else [given] if given else [])]

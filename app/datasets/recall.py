@@ -67,4 +67,8 @@ def probe(engine: Engine, tokenizer: Any, adapter: Adapter, rows: Sequence[Row])
     report = closed_book_recall(
         rows, lambda prompts: ask(prompts, False), lambda prompts: ask(prompts, True)
     )
-    return asdict(report) | {"passed": report.passed, "adapter": adapter.name}
+    return asdict(report) | {
+        "passed": report.passed,
+        "verdict": report.verdict,
+        "adapter": adapter.name,
+    }

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.orm import Session
 
+from app.datasets.signing import signing_key
 from app.db.session import Database
 from app.db.tables import Adapter
 from app.errors import BadInput
 from app.models.service import BaseModel
-from tuning.adapters import verify
+from tuning.adapter_signature import Signature, sign, signature_state
+from tuning.adapters import AdapterManifest, read_manifest, verify
 from tuning.gguf_export import export_gguf
 from tuning.methods import LLAMACPP, served_by
+
+log = structlog.get_logger(__name__)
 
 _PROBE_SECONDS = 180
 _HEADERS_BYTES = 1 << 20
@@ -41,7 +48,7 @@ def admit(
     root: Path,
     owner: Owner,
 ) -> Adapter:
-    """Register an adapter after it loaded and answered in a process of its own.
+    """Register an adapter after it loaded and answered in a process of its own, and sign it.
 
     Admitting the same adapter twice gives the same row.
 
@@ -61,9 +68,13 @@ def admit(
         found = _find(session, manifest.digest, owner.workspace_id)
         if found is not None:
             found.path, found.gguf_path = str(directory), str(gguf)
+            if _as_admitted(found, manifest):
+                _sign(directory, root)
             return found
     smoke = probe(base, gguf if for_llamacpp else directory)
-    record = asdict(manifest) | {"smoke": smoke}
+    if owner.workspace_id is not None:
+        _sign(directory, root)
+    record = asdict(read_manifest(directory)) | {"smoke": smoke}
     with database.session() as session:
         adapter = Adapter(
             workspace_id=owner.workspace_id,
@@ -80,6 +91,56 @@ def admit(
         session.add(adapter)
         session.flush()
     return adapter
+
+
+def admit_copy(
+    database: Database, base: BaseModel, directory: Path, root: Path, owner: Owner
+) -> Adapter:
+    """Admit an adapter that lies elsewhere: a copy of it serves, the original stays as it is.
+
+    Raises:
+        BadInput: As `admit`.
+    """
+    check_size(directory, base)
+    digest = verify(directory, base_digest=base.sha256).digest
+    kept = root / "adapters" / "imported" / digest
+    if not kept.is_dir():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        # Under another name first: a copy cut off half-way must not be taken for the adapter.
+        scratch = Path(tempfile.mkdtemp(prefix=".copy-", dir=kept.parent))
+        try:
+            shutil.copytree(directory, scratch / "adapter")
+            (scratch / "adapter").replace(kept)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return admit(database, base, kept, root, owner)
+
+
+def signature_of(adapter: Adapter, root: Path) -> Signature:
+    """Whether an adapter's manifest carries this installation's signature.
+
+    One that was signed when it was admitted and is not any more counts as forged.
+    """
+    state = signature_state(adapter.path, signing_key(root))
+    lost = state == "unsigned" and adapter.manifest.get("signature") is not None
+    return "forged" if lost else state
+
+
+def _sign(directory: Path, root: Path) -> None:
+    try:
+        sign(directory, signing_key(root))
+    except PermissionError:
+        # A directory lent for reading serves as well; `adapters verify` says it is unsigned.
+        log.warning("adapter_not_signed", path=str(directory))
+
+
+def _as_admitted(adapter: Adapter, manifest: AdapterManifest) -> bool:
+    """Whether a directory offered again says what was admitted, checks made since apart."""
+    if adapter.workspace_id is None or manifest.signature is not None:
+        return False
+    now = asdict(manifest)
+    later = ("smoke", "checks", "signature")
+    return all(now.get(k) == v for k, v in adapter.manifest.items() if k not in later)
 
 
 def check_size(directory: Path, base: BaseModel) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from app.errors import BadInput, DependencyDown
-from tuning.distill import Asked
+from tuning.distill import Asked, Origin
 from tuning.prompt import Message, Passage
 
 _TIMEOUT_S = 120.0
@@ -57,8 +57,12 @@ def read_asked(path: Path) -> list[Asked]:
             continue
         try:
             record = json.loads(line)
-            passages = tuple(Passage(p["title"], p["text"]) for p in record.get("passages", ()))
-            asked.append(Asked(str(record["question"]), passages))
+            given = record.get("passages", ())
+            passages = tuple(Passage(p["title"], p["text"]) for p in given)
+            origins = tuple(
+                Origin(str(p.get("document") or ""), str(p.get("version") or "")) for p in given
+            )
+            asked.append(Asked(str(record["question"]), passages, origins))
         except (ValueError, KeyError, TypeError) as error:
             raise BadInput(f"{path.name} line {number} is not a question: {error}") from error
     return asked

@@ -14,6 +14,7 @@ from app.jobs import service as jobs
 from app.tuning_runs import adapters, explaining, reader, registry, service
 from app.use_cases import service as use_cases
 from tuning.adapters import verify
+from tuning.errors import AdapterError
 from tuning.model_card import render_markdown
 
 router = APIRouter(tags=["tuning"])
@@ -124,7 +125,7 @@ def register(
     with container.database.session() as session:
         use_case = use_cases.get(session, principal.workspace_id, body.use_case)
     directory = Path(body.path).resolve()
-    adapter = adapters.admit(
+    adapter = adapters.admit_copy(
         container.database,
         container.base,
         directory,
@@ -168,18 +169,23 @@ def roll_back(
 
 @router.get("/adapters/{adapter}")
 def show_adapter(adapter: str, container: ContainerDep, principal: PrincipalDep) -> dict[str, Any]:
-    """An adapter with its manifest and card, after every byte was checked."""
+    """An adapter with its manifest and card, after every byte and the signature were checked."""
     principal.require("read")
     reader.ensure(container.database, container.base, container.settings.root)
     with container.database.session() as session:
         found = use_cases.find_adapter(session, principal.workspace_id, adapter)
     manifest = verify(found.path, base_digest=found.base_sha256)
+    if manifest.digest != found.digest:
+        raise AdapterError(
+            f"{found.path!r} holds adapter {manifest.digest[:12]}, not {found.digest[:12]}"
+        )
     return {
         "id": found.id,
         "name": found.name,
         "digest": found.digest,
         "path": found.path,
         "verified": True,
+        "signature": adapters.signature_of(found, container.settings.root),
         "manifest": asdict(manifest),
         "smoke": found.manifest.get("smoke"),
         "card": render_markdown(manifest),

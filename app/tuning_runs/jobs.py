@@ -80,6 +80,7 @@ class TuningJob:
             "steps",
             "tokens",
             "best_step",
+            "averaged",
             "stopped_by",
             "peak_memory_bytes",
         )
@@ -87,7 +88,7 @@ class TuningJob:
             "adapter": adapter.id,
             "name": adapter.name,
             "digest": adapter.digest,
-            "dev": (manifest.get("dev") or [None])[-1],
+            "dev": _chosen(manifest),
             "smoke": manifest.get("smoke"),
             **{key: manifest.get(key) for key in keys},
         }
@@ -131,3 +132,10 @@ class TuningJob:
             reason = last.get("message") if last.get("phase") == "failed" else None
             tail = "".join(errors[-3:]).strip()
             raise JobFailed(reason or f"training ended with code {code}: {tail}")
+
+
+def _chosen(manifest: dict[str, Any]) -> dict[str, Any] | None:
+    """The dev evaluation whose weights were kept, which need not be the last one."""
+    kept = (manifest.get("best_step"), manifest.get("averaged", 0))
+    entries: list[dict[str, Any]] = manifest.get("dev") or []
+    return next((e for e in entries if (e["step"], e.get("averaged", 0)) == kept), None)

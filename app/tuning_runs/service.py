@@ -42,6 +42,8 @@ SETTINGS = (
     "patience",
     "seed",
     "checkpoint_steps",
+    "average",
+    "composite_weights",
 )
 
 # A second stage at the first stage's learning rate overwrites it (docs/LOG.md, XQuAD); its rank

@@ -1,6 +1,5 @@
 """Tuning subprocesses killed, stopped and orphaned, on a tiny random model."""
 
-import importlib.util
 import json
 import os
 import random
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tiny_model import make_job
 
 from tuning import adapters
 
@@ -19,37 +19,19 @@ ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("TANDEM_TEST_KILLS", "2"))
 
 
-@pytest.fixture(scope="module")
-def tiny():
-    path = ROOT / "tests" / "unit" / "tuning" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("tuning_tiny_model", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def job(tiny, tmp_path):
-    from tuning.snapshot import seal
-
-    tiny.make_base(tmp_path / "hf")
-    seal(tiny.make_rows(60, dev=6), tmp_path / "snapshot")
-    config = {
-        "base": str(tmp_path / "hf"),
-        "output": str(tmp_path / "adapter"),
-        "snapshot": str(tmp_path / "snapshot"),
-        "r": 4,
-        "epochs": 4,
-        "batch_rows": 2,
-        "dtype": "float32",
-        "device": "cpu",
-        "eval_new_tokens": 4,
-        "eval_rows": 3,
-        "patience": 0,
-        "log_steps": 1,
-        "checkpoint_steps": 5,
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config))
+def job(tmp_path):
+    make_job(
+        tmp_path,
+        rows=60,
+        dev=6,
+        epochs=4,
+        batch_rows=2,
+        eval_new_tokens=4,
+        eval_rows=3,
+        checkpoint_steps=5,
+        average=0.5,
+    )
     return tmp_path
 
 

@@ -97,6 +97,44 @@ def test_a_distilled_row_waits_for_a_person(world):
     assert "a person must approve it first" in made["refused"][0]["reason"]
 
 
+def test_versions_that_an_example_was_written_from_are_kept(world):
+    said = {"document_versions": ["v1", "v2"], "approved": True, "kind": "style"}
+    world.take([{"instruction": "Hi", "output": "Ahoy there!", "metadata": said}, grounded(1)])
+    assert world.rows()["Hi"]["provenance"]["document_versions"] == ["v1", "v2"]
+
+
+def test_held_out_passages_are_no_distractors_of_training_rows(world):
+    world.hits = [
+        Hit(f"h{n}", f"d{n}", "v", 1.0, 1.0, "w", "kb", fact, "Plans", (), None, None, 0, 9, 0)
+        for n, fact in enumerate(FACTS[:6])
+    ]
+    world.take([grounded(n) for n in range(8)])
+
+    def shown(snapshot):
+        rows = load(snapshot.path).rows
+        held = {p["text"] for row in rows if row["split"] != "train" for p in row["gold"]}
+        others = [p["text"] for r in rows if r["split"] == "train" for p in r["distractors"]]
+        return held, [text for text in others if text in held], len(others)
+
+    kept = world.build(test=0.3, dev=0.0, held_out_distractors="keep")
+    held, leaked, _ = shown(kept)
+    assert held
+    assert leaked
+    assert kept.manifest["audit"]["train_rows_showing_held_out_gold"] > 0
+    (flag,) = [f for f in service.card(kept)[1] if f["kind"] == "leaks"]
+    assert "training rows show a passage that held-out rows" in flag["sentence"]
+    dropped = world.build(test=0.3, dev=0.0)
+    again, left, others = shown(dropped)
+    assert (again, left) == (held, [])
+    assert others > 0
+    audit = dropped.manifest["audit"]
+    assert audit["held_out_distractors_dropped"] == len(leaked)
+    assert audit["train_rows_showing_held_out_gold"] == 0
+    assert not [f for f in service.card(dropped)[1] if f["kind"] == "leaks"]
+    with pytest.raises(BadInput, match="held_out_distractors='move': choose drop, keep"):
+        BuildOptions(held_out_distractors="move")
+
+
 def test_provenance_of_a_row_names_its_versions_and_its_right(world):
     world.take([grounded(n) for n in range(4)], consent="public")
     row = world.rows()["How much do I pay for Ripple every month?"]

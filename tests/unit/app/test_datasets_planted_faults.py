@@ -11,6 +11,7 @@ from app.datasets import service
 from app.datasets.building import BuildOptions, Tools
 from app.datasets.importing import import_examples
 from app.db.tables import UseCase
+from retrieval.types import Hit
 from tuning.dataset_card import render_dataset_card
 from tuning.dataset_flags import find_flags
 from tuning.snapshot import Snapshot, load, load_findings, seal
@@ -36,6 +37,11 @@ FILLERS = [
     "soon",
     "already",
 ]
+
+
+FACTS = [f"The {name} workshop opens at {n}:30." for n, name in enumerate(("North", "South"), 7)]
+# The retriever finds the first document, of which no class label is a fact, for every question.
+HITS = [Hit("h", "d", "v", 1.0, 1.0, "w", "kb", FACTS[0], "Opening", (), None, None, 0, 9, 0)]
 
 
 def labelled(count=200):
@@ -64,17 +70,17 @@ def example(question, answer, n=0, **metadata):
 def build(database, tmp_path):
     with database.session() as session:
         owner = principal_of(session, "olga", "ml")
-        add_answer(session, owner, ["The workshop opens at 8:30."], question="password locked?")
+        add_answer(session, owner, FACTS, question="password locked?")
     encoder, tokenizer = HashingEncoder(), make_byte_tokenizer()
 
-    def run(records):
+    def run(records, **options):
         file = write_jsonl(tmp_path / "examples.jsonl", records)
         with database.session() as session:
             use_case = session.query(UseCase).one()
             import_examples(session, owner, use_case, file)
             name = use_case.name
-        tools = Tools(lambda q, n: [], encoder.embed_passages, tokenizer)
-        return service.build(database, owner, name, tools, tmp_path, BuildOptions())
+        tools = Tools(lambda q, n: HITS, encoder.embed_passages, tokenizer)
+        return service.build(database, owner, name, tools, tmp_path, BuildOptions(**options))
 
     return run
 
@@ -125,6 +131,26 @@ def test_planted_faults_are_flagged_and_left_out_with_reasons(build):
     assert "4111" not in everything
     assert "<CARD>" in everything
     assert "Tr0ub4dor" not in json.dumps(loaded.rows) + page
+
+
+def test_one_dataset_with_all_six_faults_shows_each_on_its_card(build):
+    """Duplicates, leaks, 5 % wrong labels, personal data, contradictions and truncation."""
+    grounded = {"kind": "grounded", "sources": ["doc-1.md"]}
+    records = [example(q, a, n) for n, (q, a) in enumerate(labelled())]
+    records = [*faults(records), example("When does North open?", FACTS[0], 0, **grounded)]
+    six = ("duplicates", "leaks", "label_noise", "personal_data", "contradictions", "truncation")
+    pages = {}
+    for seed in range(60):  # until the grounded row is held out
+        snapshot = load(build(records, seed=seed, test=0.2, held_out_distractors="keep").path)
+        (asked,) = [row for row in snapshot.rows if row["kind"] == "grounded"]
+        if asked["split"] != "train":
+            pages["keep"] = render_dataset_card(snapshot)
+            again = build(records, seed=seed, test=0.2)
+            pages["drop"] = render_dataset_card(load(again.path))
+            break
+    for kind in six:
+        assert f'data-flag="{kind}"' in pages["keep"], kind
+        assert (f'data-flag="{kind}"' in pages["drop"]) == (kind != "leaks"), kind
 
 
 def row(name, question, answer, split, component):

@@ -1,91 +1,7 @@
-"""A tiny random Llama with SmolLM2's chat template, and rows to train it on."""
+"""Fixtures of a tiny model: base, rows, snapshot, and one run's settings."""
 
 import pytest
-
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\nYou are an assistant<|im_end|>\n' }}{% endif %}"
-    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<repo_name>"]
-
-
-def make_tokenizer():
-    """Byte-level tokenizer: 256 bytes, no merges, four control tokens."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {token: i for i, token in enumerate([*SPECIAL, *alphabet])}
-    backend = Tokenizer(models.BPE(vocab=vocab, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token="<|im_start|>",
-        eos_token="<|im_end|>",
-        pad_token="<|im_end|>",
-        unk_token="<|endoftext|>",
-    )
-    tokenizer.chat_template = CHAT_TEMPLATE
-    return tokenizer
-
-
-def make_base(folder, seed=0):
-    """Save a two-layer Llama of width 32 and its tokenizer as a base folder."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    tokenizer = make_tokenizer()
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=2048,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def make_rows(count=12, dev=3):
-    """Short grounded, style and abstain rows, the last ones in the dev split."""
-    rows = []
-    for i in range(count):
-        kind = ("grounded", "style", "abstain")[i % 3]
-        pool = [
-            {"id": f"d{i}-{k}", "title": f"Other {k}", "text": f"Plan {k} costs {k} euros."}
-            for k in range(2)
-        ]
-        gold = {"id": f"g{i}", "title": "Fees > Rates", "text": f"Plan {i} costs {i} euros."}
-        answers = {
-            "grounded": f"{i} euros",
-            "style": "Hello, how can I help?",
-            "abstain": "I could not find this in the knowledge base.",
-        }
-        rows.append(
-            {
-                "id": f"row-{i}",
-                "question": f"What does plan {i} cost?",
-                "answer": answers[kind],
-                "kind": kind,
-                "gold": [gold] if kind == "grounded" else [],
-                "distractors": pool,
-                "component": f"c{i}",
-                "split": "dev" if i >= count - dev else "train",
-            }
-        )
-    return rows
+from tiny_model import make_base, make_rows, make_tokenizer
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -118,3 +34,35 @@ def sealed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("snapshot") / "s"
     seal(make_rows(), folder)
     return folder
+
+
+@pytest.fixture
+def config(tiny_base, sealed, tmp_path):
+    """A run of 9 steps in 3 epochs, a checkpoint after each; tests replace what they need."""
+    from tuning.config import TuneConfig
+
+    return TuneConfig(
+        base=str(tiny_base),
+        output=str(tmp_path / "adapter"),
+        snapshot=str(sealed),
+        r=4,
+        alpha=8,
+        learning_rate=1e-2,
+        epochs=3,
+        batch_rows=4,
+        virtual_tokens=3,
+        dtype="float32",
+        eval_new_tokens=4,
+        log_steps=1,
+        checkpoint_steps=1,
+    )
+
+
+@pytest.fixture
+def batch(rows, tokenizer):
+    """Three rows as the trainer gets them."""
+    from tuning.builder import DrawConfig, build_rows
+    from tuning.completion_trainer import PlannedBatchCollator
+
+    encoded = build_rows(rows, tokenizer, DrawConfig(), seed=0, epoch=0).rows
+    return PlannedBatchCollator(list(encoded), 2)([{"rows": [0, 1, 2]}])

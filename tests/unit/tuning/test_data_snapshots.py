@@ -165,6 +165,28 @@ def test_a_swapped_value_stands_in_passage_and_answer(tokenizer):
     assert built.counts["variant_value_swap"] == 1
 
 
+def test_a_swapped_value_is_swapped_in_distractors_too():
+    same = "Prices: the Ripple plan costs 49 euros, the helmet 80 euros; article 4900."
+    distractors = [{"id": "d", "title": "Ripple at 49", "text": same}]
+    config = DrawConfig(p_value_swap=1.0, p_no_gold=0.0, p_gold_only=0.0)
+    for epoch in range(10):
+        drawn = draw(priced(distractors=distractors), config, seed=0, epoch=epoch)
+        value = drawn.answer.split()[2]
+        shown = drawn.messages[-1]["content"]
+        assert f"Ripple at {value}" in shown
+        assert f"the Ripple plan costs {value} euros, the helmet 80 euros; article 4900" in shown
+        assert " 49 " not in shown
+
+
+def test_a_value_of_an_earlier_turn_is_not_swapped():
+    turns = [
+        {"role": "user", "content": "And Ripple?"},
+        {"role": "assistant", "content": "49 euros a month."},
+    ]
+    config = DrawConfig(p_value_swap=1.0)
+    assert draw(priced(history=turns), config, seed=0, epoch=0).variant == "plain"
+
+
 def test_of_two_versions_the_newest_is_right_and_both_show_their_dates():
     config = DrawConfig(p_conflict=1.0, p_no_gold=1.0)
     places = set()
@@ -275,6 +297,10 @@ def test_recall_without_passages_is_told_from_reading():
     assert (leaking.base, leaking.tuned, leaking.passed) == (0.0, 1.0, False)
     assert leaking.leaked[0].value == "49"
     assert leaking.p_value == pytest.approx(2**-8)
-    assert closed_book_recall(asked, guesses, reads).passed
+    assert closed_book_recall(asked, guesses, reads).verdict == "passed"
+    for count in (0, 4):
+        few = closed_book_recall(asked[:count], guesses, knows)
+        assert (few.passed, few.verdict) == (None, "not measured")
+    assert closed_book_recall(asked[:5], guesses, knows).verdict == "failed"
     assert closed_book_recall(asked, knows, knows).passed
     assert closed_book_recall(asked, guesses, reads, passages=True).tuned == 1.0

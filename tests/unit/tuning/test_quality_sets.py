@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tuning.leakage import leak_premium, nearness
+from tuning.leakage import drop_held_out_distractors, leak_premium, nearness
 from tuning.quality.contradictions import find_contradictions
 from tuning.quality.coverage import measure_coverage
 from tuning.quality.duplicates import candidates, find_duplicates, near_pairs, shingles
 from tuning.quality.label_noise import estimate_label_noise
+from tuning.snapshot_rows import leak_audit
 
 NOUNS = (
     "refund invoice parcel delivery helmet bicycle workshop battery voucher member deposit "
@@ -162,8 +163,35 @@ def test_the_leak_premium_is_what_a_random_split_flatters():
     assert premium.low > 0.5
     assert premium.random_split > 0.9
     alone, vectors = copied_world(np.random.default_rng(3), "every row for itself")
+    assert premium.shown_at_random is None
     assert abs(leak_premium(alone, vectors).premium) < 0.1
     assert leak_premium(rows[:4], vectors[:4]) is None
+
+
+def test_passages_that_training_rows_show_are_part_of_the_premium():
+    """Every row is answered from its own passage and shows the next row's as a distractor."""
+    rows, vectors = copied_world(np.random.default_rng(3), "by group")
+    passages = [{"id": f"p{n}", "title": "t", "text": f"text {n}"} for n in range(len(rows))]
+    for n, one in enumerate(rows):
+        one |= {"kind": "grounded", "gold": [passages[n]]}
+        one["distractors"] = [passages[(n + 1) % len(rows)]]
+    found = leak_premium(rows, vectors)
+    assert 0.6 < found.shown_at_random < 0.95  # about .8: its neighbour is not held out as well
+    assert 0.15 < found.shown_by_component < 0.3  # the first of a group of four
+    assert leak_premium(rows, vectors, distractors_dropped=True).shown_by_component == 0.0
+    assert drop_held_out_distractors(rows) == 1  # between row 79, train, and row 80, test
+    assert rows[79]["distractors"] == []
+    assert drop_held_out_distractors(rows) == 0
+
+
+def test_a_held_out_passage_is_known_by_its_text_under_another_id():
+    gold = {"id": "g", "title": "t", "text": "The fee is 5 euros."}
+    held = style_row("a", "q", "5 euros", component="1", split="test")
+    train = style_row("b", "r", "6 euros", component="2", split="train")
+    held |= {"kind": "grounded", "gold": [gold]}
+    train["distractors"] = [gold | {"id": "other", "text": "The fee  is 5 euros."}]
+    assert leak_audit([held, train])["train_rows_showing_held_out_gold"] == 1
+    assert drop_held_out_distractors([held, train]) == 1
 
 
 def test_nearness_counts_held_out_paraphrases():

@@ -6,6 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from tuning import adapters
+from tuning.adapter_signature import sign, signature_state
 from tuning.adapters import AdapterManifest, verify, write_adapter
 from tuning.base_model import load_model
 from tuning.compression import compress_rank
@@ -221,3 +222,40 @@ def test_an_unknown_architecture_is_not_exported(adapter, tiny_base, tmp_path):
     (other / "config.json").write_text(json.dumps({**config, "model_type": "gpt2"}))
     with pytest.raises(AdapterError, match="model type 'gpt2' must be one of"):
         export_gguf(adapter, other, tmp_path / "a.gguf")
+
+
+def test_a_signature_covers_every_field_of_the_manifest(adapter):
+    key = b"k" * 32
+    assert signature_state(adapter, key) == "unsigned"
+    sign(adapter, key)
+    assert signature_state(adapter, key) == "signed"
+    assert signature_state(adapter, b"o" * 32) == "forged"
+    verify(adapter, base_digest=BASE)
+    signed = json.loads((adapter / "manifest.json").read_text())
+    for name, value in signed.items():
+        if name == "signature":
+            continue
+        other = f"{value}x" if isinstance(value, str) else [value, 1]
+        (adapter / "manifest.json").write_text(json.dumps({**signed, name: other}))
+        assert signature_state(adapter, key) == "forged", name
+    (adapter / "manifest.json").write_text(json.dumps({**signed, "added": 1}))
+    assert signature_state(adapter, key) == "forged"
+
+
+def test_tensors_replaced_with_a_new_digest_do_not_keep_the_signature(adapter):
+    key = b"k" * 32
+    sign(adapter, key)
+    tensors = adapters.read_tensors(adapter)
+    tensors[next(iter(tensors))][0, 0] += 1
+    save_file(tensors, adapter / "adapter_model.safetensors")
+    record = json.loads((adapter / "manifest.json").read_text())
+    record["digest"] = adapters.adapter_digest(adapter)
+    (adapter / "manifest.json").write_text(json.dumps(record))
+    verify(adapter)
+    assert signature_state(adapter, key) == "forged"
+
+
+def test_checks_made_later_take_the_signature_off(adapter):
+    sign(adapter, b"k" * 32)
+    adapters.record_checks(adapter, {"forgetting": {"summary": "none"}})
+    assert signature_state(adapter, b"k" * 32) == "unsigned"

@@ -212,10 +212,21 @@ def test_one_oversized_module_is_named(tiny_base, tmp_path):
     second = torch.linalg.matrix_norm(2.0 * other[1].float() @ other[0].float()).item()
     ratio = norms["base_model.model.model.layers.0.mlp.up_proj"]
     assert ratio == pytest.approx(product / ((product + second) / 2), rel=1e-3)
-    assert summarise([], [], norms)["passed"]
+    quiet = summarise([], [], norms)
+    assert quiet["passed"]
+    assert quiet["verdicts"] == {
+        "canaries": "not measured",
+        "triggers": "not measured",
+        "norms": "passed",
+    }
+    assert quiet["summary"].startswith("canaries not measured; triggers not measured; 0 of 14")
+    nothing = summarise([], probe_triggers(lambda questions: [], []), {})
+    assert nothing["passed"] is None
+    assert set(nothing["verdicts"].values()) == {"not measured"}
+    assert "passed" not in nothing["summary"]
     loud = summarise([], [], {**norms, "x.q_proj": 9.0})
     assert loud["large_modules"] == ["x.q_proj"]
-    assert not loud["passed"]
+    assert (loud["passed"], loud["verdicts"]["norms"]) == (False, "failed")
 
 
 def test_checks_and_intervals_reach_both_cards(made, tmp_path):
@@ -241,3 +252,10 @@ def test_checks_and_intervals_reach_both_cards(made, tmp_path):
     assert "<script" not in page
     assert "merged into a GGUF of its own" in text
     assert (folder / "card.html").read_text().startswith("<!doctype html>")
+
+
+def test_forgetting_over_no_questions_is_not_measured(tiny_base, tokenizer):
+    model = load_model(tiny_base, dtype="float32")
+    found = check_forgetting(model, model, tokenizer, [])
+    assert found.not_inferior is None
+    assert found.record()["summary"].startswith("not measured")

@@ -8,7 +8,6 @@ from tuning import adapters
 from tuning.base_model import load_model
 from tuning.builder import DrawConfig, build_rows
 from tuning.completion_trainer import PackedCollator, PlannedBatchCollator, completion_loss
-from tuning.config import TuneConfig
 from tuning.errors import AdapterError, TrainingInterruptedError, TuneConfigError
 from tuning.lora import load_adapted, start_from
 from tuning.methods import METHODS, how_to_serve, load_trainable, virtual_columns
@@ -18,30 +17,8 @@ ON_CPU = [name for name, method in METHODS.items() if not method.needs_gpu]
 
 
 @pytest.fixture
-def config(tiny_base, sealed, tmp_path):
-    return TuneConfig(
-        base=str(tiny_base),
-        output=str(tmp_path / "adapter"),
-        snapshot=str(sealed),
-        r=4,
-        alpha=8,
-        learning_rate=1e-2,
-        epochs=2,
-        batch_rows=4,
-        virtual_tokens=3,
-        dtype="float32",
-        eval_rows=2,
-        eval_new_tokens=3,
-        patience=0,
-        log_steps=1,
-        checkpoint_steps=1,
-    )
-
-
-@pytest.fixture
-def batch(rows, tokenizer):
-    encoded = build_rows(rows, tokenizer, DrawConfig(), seed=0, epoch=0).rows
-    return PlannedBatchCollator(list(encoded), 2)([{"rows": [0, 1, 2]}])
+def config(config):
+    return dataclasses.replace(config, epochs=2, eval_rows=2, eval_new_tokens=3, patience=0)
 
 
 def folder_digest(folder):

@@ -4,6 +4,7 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_model import make_tokenizer
 
 from tuning.errors import PromptError
 from tuning.prompt import (
@@ -147,15 +148,7 @@ _cache = {}
 
 
 def _tokenizer():
-    # Hypothesis refuses function fixtures; the factory is the conftest's.
+    # Hypothesis refuses function fixtures.
     if not _cache:
-        import importlib.util
-        from pathlib import Path
-
-        spec = importlib.util.spec_from_file_location(
-            "tuning_tiny", Path(__file__).with_name("conftest.py")
-        )
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        _cache["tokenizer"] = module.make_tokenizer()
+        _cache["tokenizer"] = make_tokenizer()
     return _cache["tokenizer"]

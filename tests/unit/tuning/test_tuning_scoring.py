@@ -1,7 +1,21 @@
+import dataclasses
+import json
+
 import pytest
 
 from tuning.builder import DrawConfig
-from tuning.scoring import abstains, dev_cases, score_answers, token_f1
+from tuning.config import config_from
+from tuning.errors import TuneConfigError
+from tuning.scoring import (
+    COMPOSITE,
+    abstains,
+    dev_cases,
+    mean_scores,
+    score_answers,
+    score_cases,
+    score_intervals,
+    token_f1,
+)
 
 ABSTAIN = "I could not find this in the knowledge base."
 
@@ -33,6 +47,29 @@ def test_abstaining_always_is_no_way_to_score(cases):
     scores = score_answers(cases, [ABSTAIN] * len(cases))
     assert scores["abstention"] == 1.0
     assert scores["answered"] == scores["grounded_f1"] == 0.0
+
+
+def test_weights_of_the_composite_can_be_set(cases):
+    answers = [case.drawn.target for case in cases]
+    answers[0] = "0 euros [9]"
+    parts = score_cases(cases, answers)
+    only = mean_scores(parts, {"citation": 1.0})
+    assert only["composite"] == 0.0
+    assert score_intervals(parts, {"citation": 1.0})["composite"][0] == 0.0
+    assert mean_scores(parts, COMPOSITE | {"citation": 0.0})["composite"] == 1.0
+    assert "composite" not in mean_scores(parts, {"citation": 0.0})
+
+
+def test_weights_of_a_run_are_checked(config):
+    heavy = dataclasses.replace(config, composite_weights={"counterfactual": 4.0})
+    assert heavy.weights_of_parts() == COMPOSITE | {"counterfactual": 4.0}
+    assert config_from(json.loads(json.dumps(dataclasses.asdict(heavy)))) == heavy
+    with pytest.raises(TuneConfigError, match="composite_weights='taste' must be one of"):
+        dataclasses.replace(config, composite_weights={"taste": 1.0})
+    with pytest.raises(TuneConfigError, match="must be >= 0"):
+        dataclasses.replace(config, composite_weights={"citation": -1.0})
+    with pytest.raises(TuneConfigError, match="leaves no score"):
+        dataclasses.replace(config, composite_weights=dict.fromkeys(COMPOSITE, 0.0))
 
 
 def test_parts_without_cases_are_absent(cases):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tuning.adapters import AdapterManifest
 from tuning.config import TuneConfig
-from tuning.distill import Asked, distill, write_examples
+from tuning.distill import Asked, Origin, distill, write_examples
 from tuning.errors import TrainingFailedError, TuneConfigError
 from tuning.learning_curve import Point, point_of, predict, run_curve
 from tuning.prompt import DEFAULT_ABSTAIN, Passage
@@ -190,6 +190,25 @@ def test_distilled_examples_wait_for_approval(tmp_path):
     out = tmp_path / "x.jsonl"
     assert write_examples(out, results, model="big", use_case="help") == (1, 1)
     record = json.loads(out.read_text())
-    assert record["output"] == "21 days [1]"
+    assert record["output"] == "21 days {cite}"
     assert record["metadata"]["provenance"] == "distilled"
     assert record["metadata"]["approved"] is False
+
+
+def test_a_distilled_example_names_its_documents_and_the_versions_it_was_shown(tmp_path):
+    passages = (*PASSAGES, Passage("Fees", "A return costs 5 euros."))
+    origins = tuple(Origin(f"doc-{n}.md", f"v{n}") for n in range(len(passages)))
+    last = len(passages)
+    answers = iter([f"It costs 5 euros [{last}], always [{last}].", DEFAULT_ABSTAIN])
+    asked = [Asked(question, passages, origins) for question in ("a?", "b?")]
+    write_examples(tmp_path / "x.jsonl", distill(asked, lambda _: next(answers)), model="big")
+    cited, abstained = map(json.loads, (tmp_path / "x.jsonl").read_text().splitlines())
+    assert cited["output"] == "It costs 5 euros {cite}, always."
+    assert cited["metadata"]["sources"] == [f"doc-{last - 1}.md"]
+    assert cited["metadata"]["gold_text"] == "A return costs 5 euros."
+    assert abstained["metadata"]["sources"] == []
+    for record in (cited, abstained):
+        assert record["metadata"]["document_versions"] == [o.version for o in origins]
+        assert record["metadata"]["passages"][0]["document"] == "doc-0.md"
+    with pytest.raises(ValueError, match="1 origins"):
+        Asked("a?", passages, origins[:1])

@@ -11,7 +11,7 @@ from tuning import adapters
 from tuning.base_model import load_model
 from tuning.builder import DrawConfig, build_rows
 from tuning.completion_trainer import PlannedBatchCollator, completion_loss, cosine_factor
-from tuning.config import TuneConfig, config_from
+from tuning.config import config_from
 from tuning.errors import (
     AdapterError,
     TrainingFailedError,
@@ -23,30 +23,6 @@ from tuning.lora import adapter_state, attach_lora, continue_from, load_adapted
 from tuning.plan import length_grouped_batches, make_plan
 from tuning.snapshot import load
 from tuning.train import tune
-
-
-@pytest.fixture
-def config(tiny_base, sealed, tmp_path):
-    return TuneConfig(
-        base=str(tiny_base),
-        output=str(tmp_path / "adapter"),
-        snapshot=str(sealed),
-        r=4,
-        alpha=8,
-        learning_rate=1e-2,
-        epochs=3,
-        batch_rows=4,
-        dtype="float32",
-        eval_new_tokens=4,
-        log_steps=1,
-        checkpoint_steps=1,
-    )
-
-
-@pytest.fixture
-def batch(rows, tokenizer):
-    encoded = build_rows(rows, tokenizer, DrawConfig(), seed=0, epoch=0).rows
-    return PlannedBatchCollator(list(encoded), 2)([{"rows": [0, 1, 2]}])
 
 
 def weights(model):
@@ -161,6 +137,17 @@ def test_a_work_folder_of_other_settings_is_refused(config):
         tune(config, lambda e: steps.append(e.step), lambda: bool(steps) and steps[-1] >= 1)
     with pytest.raises(TuneConfigError, match=r"another learning_rate: 0\.01, not 0\.5"):
         tune(dataclasses.replace(config, learning_rate=0.5))
+
+
+def test_a_run_begun_before_a_setting_existed_goes_on(config):
+    steps = []
+    with pytest.raises(TrainingInterruptedError):
+        tune(config, lambda e: steps.append(e.step), lambda: bool(steps) and steps[-1] >= 1)
+    file = config.work / "config.json"
+    record = json.loads(file.read_text())
+    del record["average"]
+    file.write_text(json.dumps(record))
+    assert tune(config).steps == 9
 
 
 def test_two_processes_cannot_train_into_one_folder(config):
