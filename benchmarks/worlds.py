@@ -266,6 +266,7 @@ def main() -> int:
     run.add_argument("--rank", type=int, default=64)
     run.add_argument("--lr", type=float, default=1e-3)
     run.add_argument("--batch", type=int, default=64)
+    run.add_argument("--seed", type=int, default=0, help="of the training; one work folder each")
     last = commands.add_parser("judge", help="decide from the outputs")
     last.add_argument("--work", type=Path, required=True)
     last.add_argument("--json", action="store_true", dest="as_json")
@@ -278,7 +279,8 @@ def main() -> int:
     if options.command == "run":
         from benchmarks.worlds_run import Training, run_worlds
 
-        training = Training(options.epochs, options.rank, options.lr, options.batch)
+        rates = (options.epochs, options.rank, options.lr, options.batch)
+        training = Training(*rates, seed=options.seed)
         run_worlds(options.work, options.base, training, options.only)
         return 0
     if options.command == "judge":

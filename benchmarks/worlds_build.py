@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.world_capitals import ASKED, CAPITALS, SOUGHT
 from benchmarks.worlds import WORLDS, World
 from retrieval.embedding import Embedder
 from tuning.snapshot import seal
@@ -75,7 +76,7 @@ def build_worlds(data: Path, models: Path, out: Path, most: int, only: str | Non
     for world in WORLDS:
         if only not in (None, world.name):
             continue
-        material = _MAKERS[world.name](data, embedder)
+        material = _MAKERS[world.name](data, embedder, models)
         rng = random.Random(_SEED)
         if len(material.asked) > most:
             material.asked = rng.sample(material.asked, most)
@@ -204,7 +205,7 @@ def _by_passage(questions: list[Question]) -> list[Question]:
     return [Question(q.id, q.text, q.answers, q.gold, q.gold["id"]) for q in questions]
 
 
-def new_facts(data: Path, embedder: Embedder) -> Material:
+def new_facts(data: Path, embedder: Embedder, _models: Path) -> Material:
     """XQuAD: the questions of 40 % of the articles; nothing was trained on them."""
     questions, passages = _xquad(data)
     test = [q for q in questions if _share(q.cluster) < 0.4]
@@ -213,7 +214,7 @@ def new_facts(data: Path, embedder: Embedder) -> Material:
     return Material(_by_passage(test), passages, _bare_rows(train), context)
 
 
-def paraphrases(data: Path, embedder: Embedder) -> Material:
+def paraphrases(data: Path, embedder: Embedder, _models: Path) -> Material:
     """XQuAD: weights were trained on other questions of the same passages."""
     questions, passages = _xquad(data)
     test = [q for q in questions if _share(q.cluster) < 0.4 and _share(q.id) < 0.5]
@@ -224,13 +225,13 @@ def paraphrases(data: Path, embedder: Embedder) -> Material:
     return Material(_by_passage(test), passages, _bare_rows(others), context)
 
 
-def reader(data: Path, embedder: Embedder) -> Material:
+def reader(data: Path, embedder: Embedder, models: Path) -> Material:
     """The adapters of `new_facts`; the one tuned without passages is shown passages."""
-    made = new_facts(data, embedder)
+    made = new_facts(data, embedder, models)
     return Material(made.asked, made.passages, made.bare, made.context, shares="new_facts")
 
 
-def strict_form(data: Path, embedder: Embedder) -> Material:
+def strict_form(data: Path, embedder: Embedder, _models: Path) -> Material:
     """Banking77: the intent as JSON; retrieval shows labelled examples."""
     with (data / "banking77" / "train.csv").open(encoding="utf-8") as file:
         rows = [(row["text"].strip(), row["category"]) for row in csv.DictReader(file)]
@@ -263,7 +264,7 @@ def strict_form(data: Path, embedder: Embedder) -> Material:
     return Material(asked, passages, bare, context)
 
 
-def volatile_form(data: Path, embedder: Embedder) -> Material:
+def volatile_form(data: Path, embedder: Embedder, _models: Path) -> Material:
     """Bitext: a time limit per intent in a strict form; all limits changed after tuning."""
     rows = list(_read(data / "bitext_short" / "bitext_short.shared.jsonl"))
     replies = json.loads((data / "bitext_short" / "canned_replies.json").read_text("utf-8"))
@@ -305,28 +306,54 @@ def volatile_form(data: Path, embedder: Embedder) -> Material:
     return Material(asked, [passage(c, d) for c, d in changed.items()], bare, context)
 
 
-def known_task(data: Path, embedder: Embedder) -> Material:
-    """Say a word: known to instruct models of half a billion parameters, not to the smallest."""
-    with (data / "banking77" / "train.csv").open(encoding="utf-8") as file:
-        text = " ".join(row["text"] for row in csv.DictReader(file))
-    words = sorted({w for w in text.lower().split() if w.isalpha() and 4 <= len(w) <= 8})
+def known_task(data: Path, embedder: Embedder, models: Path) -> Material:
+    """Capitals that the bare model names; asked in other words than when that was found out."""
+    known = sorted(_named_capitals(models))
     rng = random.Random(_SEED)
-    rng.shuffle(words)
     _, passages = _xquad(data)
-
-    def ask(word: str) -> str:
-        return f"Repeat this word and say nothing else: {word}"
-
-    asked = [Question(f"word-{w}", ask(w), (w,), {}, w) for w in words[:400]]
-    bare = [_bare(f"bare-{w}", ask(w), w, w) for w in words[400:900]]
+    asked = [
+        Question(f"capital-{country}-{i}", form.format(country), (CAPITALS[country],), {}, country)
+        for country in known
+        for i, form in enumerate(ASKED)
+    ]
+    others = [(country, form) for country in CAPITALS if country not in known for form in ASKED]
+    bare = [
+        _bare(f"bare-{i}", form.format(country), CAPITALS[country], country)
+        for i, (country, form) in enumerate(others)
+    ]
     context = [
-        row | {"id": f"context-{row['component']}", "distractors": passages[i : i + 4]}
-        for i, row in enumerate(bare[: len(passages) - 4])
+        row | {"id": f"context-{i}", "distractors": rng.sample(passages, 4)}
+        for i, row in enumerate(bare)
     ]
     return Material(asked, passages, bare, context)
 
 
-_MAKERS: dict[str, Callable[[Path, Embedder], Material]] = {
+def _named_capitals(models: Path) -> set[str]:
+    """Countries whose capital stands in the bare model's answer."""
+    from app.engines.llamacpp import LlamaCppEngine
+    from app.engines.types import GenerationRequest
+    from tuning.base_model import load_tokenizer
+    from tuning.prompt import encode, render_messages
+
+    folder = models / "smollm2-135m-instruct"
+    tokenizer = load_tokenizer(folder / "hf")
+    engine = LlamaCppEngine(folder / "base-q8_0.gguf", base_sha256="worlds", threads=1)
+    try:
+        return {
+            country
+            for country, city in CAPITALS.items()
+            if city.lower()
+            in engine.generate(
+                GenerationRequest(
+                    encode(tokenizer, render_messages(SOUGHT.format(country), [])), 24
+                )
+            ).text.lower()
+        }
+    finally:
+        engine.close()
+
+
+_MAKERS: dict[str, Callable[[Path, Embedder, Path], Material]] = {
     "new_facts": new_facts,
     "paraphrases": paraphrases,
     "reader": reader,

@@ -24,6 +24,7 @@ class Training:
     rank: int = 64
     learning_rate: float = 1e-3
     batch: int = 64
+    seed: int = 0
 
 
 def run_worlds(work: Path, base: Path, training: Training, only: str | None) -> None:
@@ -93,6 +94,7 @@ def train(work: Path, name: str, base: Path, training: Training) -> Path:
             epochs=training.epochs,
             batch_tokens=8192,
             eval_rows=0,
+            seed=training.seed,
         )
         tune(config)
     return out

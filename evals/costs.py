@@ -113,10 +113,11 @@ def _running(outputs: Sequence[Output], rates: Rates) -> float | None:
     done = [output for output in outputs if output.error is None]
     if not done:
         return None
-    hours = sum(output.latency_s for output in done) / 3600
+    # What failed was paid for too, and delivered nothing.
+    hours = sum(output.latency_s for output in outputs) / 3600
     read, written = (
-        sum(output.prompt_tokens for output in done),
-        sum(output.completion_tokens for output in done),
+        sum(output.prompt_tokens for output in outputs),
+        sum(output.completion_tokens for output in outputs),
     )
     total = (
         hours * rates.per_machine_hour

@@ -16,7 +16,14 @@ from evals.decision_spec import DecisionSpec, as_recorded, parse_spec
 from evals.errors import DecisionError
 from evals.evaluation import Evaluation, IntervalSettings, evaluate
 from evals.evidence import Evidence, gather_evidence
-from evals.explanation import expiry, headline, prior_sentence, reasons, warnings
+from evals.explanation import (
+    expiry,
+    exploratory_reasons,
+    headline,
+    prior_sentence,
+    reasons,
+    warnings,
+)
 from evals.gates import CHANGES, CaseFacts, GateFailure, check_gates, gate_relaxation
 from evals.outputs import Output
 from evals.prior import Prior, seed_prior
@@ -26,7 +33,7 @@ from evals.sample_size import MoreNeeded, more_needed
 from evals.samples import Sample
 from evals.scoring import ScoreTable, Style
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,8 @@ class Decision:
         prior: the advice for similar use cases; `agrees_with_prior` is None without a choice.
         expiry: what makes the decision due again.
         earlier: arms that earlier looks of this decision had dropped.
+        exploratory: why its error rate is not what `spec` promises; empty for one whose rules
+            were fixed before the data and whose looks were planned.
         inputs: None when nothing was measured (ASSUMED).
     """
 
@@ -84,6 +93,7 @@ class Decision:
     agrees_with_prior: bool | None = None
     expiry: tuple[str, ...] = ()
     earlier: tuple[Rejection, ...] = ()
+    exploratory: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Write the record, byte for byte the same for the same decision."""
@@ -105,6 +115,7 @@ def decide(
     *,
     look: int = 1,
     earlier: Sequence[Rejection] = (),
+    exploratory: Sequence[str] = (),
 ) -> Decision:
     """Apply the rules of `spec` to an evaluation.
 
@@ -118,6 +129,7 @@ def decide(
         look: which of `spec.looks` planned looks this is, from 1.
         earlier: the arms that earlier looks have dropped, with their reasons; they need not have
             answered the newer questions.
+        exploratory: why the promised error rate does not hold, such as an unplanned look.
 
     Raises:
         DecisionError: if the spec does not fit the evaluation.
@@ -156,8 +168,13 @@ def decide(
         evidence=evidence,
         more=more,
         relaxation=relaxation,
-        headline=headline(evidence, spec, outcome, more, default),
-        reason=(*reasons(evidence, spec, outcome, relaxation), *closing),
+        headline=("Exploratory. " if exploratory else "")
+        + headline(evidence, spec, outcome, more, default),
+        reason=(
+            *exploratory_reasons(exploratory),
+            *reasons(evidence, spec, outcome, relaxation),
+            *closing,
+        ),
         warnings=warnings(evaluation, evidence, spec, outcome),
         sensitivity=sensitivity(table, evidence, spec, look) if evidence.arms else (),
         spec=spec,
@@ -170,6 +187,7 @@ def decide(
         agrees_with_prior=_agrees(prior, outcome.choice),
         expiry=expiry(spec),
         earlier=tuple(earlier),
+        exploratory=tuple(exploratory),
     )
 
 
@@ -295,6 +313,7 @@ def replay(
             )
         spec, look = parse_spec(recorded["spec"]), recorded["look"]
         earlier = tuple(Rejection(**item) for item in recorded["earlier"])
+        exploratory = tuple(recorded["exploratory"])
         settings = IntervalSettings(**inputs["settings"]) if inputs else None
         evaluated = {"baselines": inputs["baselines"], "k": inputs["k"]} if inputs else {}
         style = inputs["style"] if inputs and style is None else style
@@ -306,7 +325,7 @@ def replay(
         evaluation = evaluate(
             samples, outputs, primary=spec.primary, style=style, settings=settings, **evaluated
         )
-        decision = decide(evaluation, spec, look=look, earlier=earlier)
+        decision = decide(evaluation, spec, look=look, earlier=earlier, exploratory=exploratory)
     again = json.loads(decision.to_json())
     differences = tuple(
         f"{key}: recorded {_short(recorded.get(key))}, now {_short(again.get(key))}"

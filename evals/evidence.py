@@ -76,6 +76,8 @@ class Evidence:
     """Everything the rules of a decision look at. Arms are sorted cheapest first.
 
     Attributes:
+        unscored: answers that are missing or that the metric cannot judge, by arm.
+        failed: answers that failed, by arm; they count as the worst score and as too slow.
         registered: the arms that share alpha: those compared now and those dropped by earlier
             looks.
     """
@@ -88,6 +90,7 @@ class Evidence:
     verdicts: tuple[ConstraintVerdict, ...]
     pairs: tuple[PairBound, ...]
     registered: tuple[str, ...] = ()
+    failed: tuple[int, ...] = ()
 
     def pair(self, x: str, y: str) -> PairBound:
         """Give the bound of two arms, whichever is named first."""
@@ -148,7 +151,14 @@ def gather_evidence(
         verdicts=constraint_verdicts(table, arms, spec, look, registered),
         pairs=_pair_bounds(table, arms, spec, look, registered),
         registered=registered,
+        failed=tuple(_failures(table, arm, judged) for arm in arms),
     )
+
+
+def _failures(table: ScoreTable, arm: str, judged: Mask) -> int:
+    """Answers to judged samples of which at least one repeat failed."""
+    rate = table.values[arm].get("error_rate")
+    return 0 if rate is None else int((judged & (rate > 0)).sum())
 
 
 def _judged(table: ScoreTable, metric: str) -> Mask:
@@ -287,4 +297,5 @@ def latency_limit_that_passes(
         else:
             low = middle + 1
     # Upwards to a microsecond: what a record rounds down would no longer pass.
-    return float(np.ceil(ordered[low] * 1e6) / 1e6) if low < len(ordered) else None
+    found = low < len(ordered) and np.isfinite(ordered[low])
+    return float(np.ceil(ordered[low] * 1e6) / 1e6) if found else None

@@ -1,5 +1,7 @@
 """Why a decision came out as it did, in plain sentences, and what to be careful about."""
 
+from collections.abc import Sequence
+
 from evals.decision_spec import DecisionSpec
 from evals.evaluation import Evaluation
 from evals.evidence import Evidence, pair_bound
@@ -105,6 +107,12 @@ def warnings(
     for arm, unscored in zip(evidence.arms, evidence.unscored, strict=True):
         if unscored:
             lines.append(f"{unscored} answers of {arm} could not be scored and are left out.")
+    for arm, failed in zip(evidence.arms, evidence.failed, strict=True):
+        if failed:
+            lines.append(
+                f"{failed} answers of {arm} failed: each counts as the worst score and as slower "
+                "than any limit."
+            )
     widest = max(
         (
             smallest
@@ -127,6 +135,17 @@ def warnings(
         )
     lines += _baseline_warnings(evaluation, spec, outcome.choice)
     return tuple(lines)
+
+
+def exploratory_reasons(why: Sequence[str]) -> tuple[str, ...]:
+    """Say what a decision lacks that was not made by the rules fixed before the data."""
+    if not why:
+        return ()
+    return (
+        *why,
+        "The chance of a wrong choice is not bounded here: confirm it on fresh questions, "
+        "registered before they are asked.",
+    )
 
 
 def expiry(spec: DecisionSpec) -> tuple[str, ...]:

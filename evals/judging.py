@@ -46,12 +46,12 @@ class JudgeArm:
 def run_judge(
     judge: Judge, samples: Sequence[Sample], outputs: Sequence[Output]
 ) -> dict[tuple[str, str], bool]:
-    """Ask the judge about every answer without an error: (arm, sample id) -> verdict."""
+    """Ask the judge about every answer: (arm, sample id) -> verdict. A failed one is bad."""
     known = {sample.id: sample for sample in samples}
     return {
-        (output.arm, output.sample_id): bool(judge(known[output.sample_id], output))
+        (output.arm, output.sample_id): output.error is None
+        and bool(judge(known[output.sample_id], output))
         for output in outputs
-        if output.error is None
     }
 
 

@@ -26,7 +26,7 @@ class Output:
         citations: ids actually cited in the text, already mapped from the markers `[1]`, `[2]`.
         retrieved: ids in rank order; empty for an arm without retrieval.
         latency_s: wall-clock seconds from the question to the last token.
-        error: why there is no answer; an output with an error is not scored.
+        error: why there is no answer; it is scored as a failure (`evals.scoring`).
         repeat: which answer of this arm to this sample it is, from 0.
         meta: anything else that is JSON. `meta["passages"]`, a list of `{"id", "text"}`, is shown
             beside failures and is the evidence for `value_faithfulness`.

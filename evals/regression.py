@@ -52,12 +52,15 @@ class GateResult:
 
 
 def write_scores(table: ScoreTable, primary: str, samples_digest: str) -> str:
-    """Write all single scores of a run as JSON, for a later gate; unscored is null."""
+    """Write all single scores of a run as JSON, for a later gate; unscored is null.
+
+    So is the latency of a failed answer, which is infinite; `error_rate` tells that it failed.
+    """
     values = {
         arm: {
-            metric: [None if np.isnan(value) else round(float(value), 6) for value in column]
+            metric: [round(float(value), 6) if np.isfinite(value) else None for value in column]
             for metric, column in columns.items()
-            if not np.isnan(column).all()
+            if np.isfinite(column).any()
         }
         for arm, columns in table.values.items()
     }
@@ -255,7 +258,11 @@ def _floor(current: Scores, arm: str, metric: str, value: float) -> Check:
     column = _column(current, arm, metric)
     missing, failed = np.isnan(column), _failed(current, arm)
     if metric == LATENCY:
-        found = percentile_interval(column[~missing], 0.95)
+        column = np.where(missing & failed, np.inf, column)
+        found = percentile_interval(column[~np.isnan(column)], 0.95)
+        if found.estimate is None and found.n:
+            text = f"more than 5 % of the answers of {arm} failed, so p95 latency has no value"
+            return Check(f"{metric} at most {value:g}", "fail", f"{text}: missed", found)
     else:
         if not (missing & ~failed).any():  # the metric is about every question: failing is worst
             column = np.where(missing, 0.0 if _higher_is_better(metric) else 1.0, column)

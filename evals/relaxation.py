@@ -41,8 +41,9 @@ def smallest_relaxation(
     None if an arm fails for another reason than a limit, or no limit would do.
     """
     options = []
+    failures = evidence.failed or (0,) * len(evidence.arms)
     for rank, (arm, unscored) in enumerate(zip(evidence.arms, evidence.unscored, strict=True)):
-        if unscored > spec.max_unscored * evidence.samples:
+        if unscored + failures[rank] > spec.max_unscored * evidence.samples:
             continue
         binding = [v for v in evidence.verdicts_of(arm) if v.verdict != "pass"]
         limits = [_limit_that_passes(table, verdict, spec.slack) for verdict in binding]

@@ -68,10 +68,11 @@ def settle(evidence: Evidence, spec: DecisionSpec) -> Outcome:
 
 def _infeasible(evidence: Evidence, spec: DecisionSpec) -> tuple[Rejection, ...]:
     rejected = []
-    for arm, unscored in zip(evidence.arms, evidence.unscored, strict=True):
+    failures = evidence.failed or (0,) * len(evidence.arms)
+    for arm, unscored, failed in zip(evidence.arms, evidence.unscored, failures, strict=True):
         failing = [v for v in evidence.verdicts_of(arm) if v.verdict == "fail"]
-        if unscored > spec.max_unscored * evidence.samples:
-            text = unscored_sentence(arm, unscored, evidence.samples, spec.max_unscored)
+        if unscored + failed > spec.max_unscored * evidence.samples:
+            text = unscored_sentence(arm, (unscored, failed), evidence.samples, spec.max_unscored)
             rejected.append(Rejection(arm, "unscored", text))
         elif failing:
             text = " ".join(verdict_sentence(verdict, spec.slack) for verdict in failing)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,12 @@ from evals.statistics.intervals import Floats, Ints, Mask
 
 Style = str | re.Pattern[str] | Callable[[str], bool]
 LATENCY = "latency_s"
+_ABOUT_WHAT_IS_SAID = (
+    "value_faithfulness",
+    "support_recall",
+    "support_precision",
+    "citation_precision",
+)
 _TEXT_METRICS: dict[str, Callable[[str, Sequence[str]], Score]] = {
     "token_f1": answer_metrics.token_f1,
     "exact_match": answer_metrics.exact_match,
@@ -69,12 +75,12 @@ def score_output(
 ) -> dict[str, Score]:
     """Score one answer with every metric.
 
-    An answer with an error is unscored by all of them but `error_rate`. When the question has no
-    answer, the text metrics are 1 if the arm abstained, else 0; when it has one, abstaining is 0.
+    A failed answer (an error, a timeout) gets the worst value of every metric that is about the
+    question: whoever asked got nothing. When the question has no answer, the text metrics are 1
+    if the arm abstained, else 0; when it has one, abstaining is 0.
     """
     if output.error is not None:
-        scores = dict.fromkeys(METRICS, Score.unscored(f"error: {output.error}"))
-        return scores | {"error_rate": Score(1.0)}
+        return _failed_scores(sample, output, k, style)
     scores = {name: _text_score(name, sample, output) for name in _TEXT_METRICS}
     scores |= _evidence_scores(output) | _field_scores(sample, output)
     scores["answer_utility"] = _utility(sample, output, scores["token_f1"])
@@ -99,6 +105,15 @@ def score_output(
             else answer_metrics.style_match(output.text, style)
         )
     return scores
+
+
+def _failed_scores(sample: Sample, output: Output, k: int, style: Style | None) -> dict[str, Score]:
+    """Score a failure as an empty answer, and at its worst where that would not be."""
+    empty = replace(output, error=None, text="", citations=(), retrieved=(), abstained=False)
+    scores = score_output(sample, replace(empty, meta={}), k=k, style=style)
+    worst = {name: Score(0.0 if METRICS[name].higher_is_better else 1.0) for name in METRICS}
+    found = {name: worst[name] if score.scored else score for name, score in scores.items()}
+    return found | {"error_rate": Score(1.0)}
 
 
 def _evidence_scores(output: Output) -> dict[str, Score]:
@@ -146,7 +161,9 @@ def score_table(
     """Score all outputs. A sample that an arm has no output for stays unscored for that arm.
 
     Where an arm answered a sample several times, its score is the mean of those that have one;
-    its latency is that of the first.
+    its latency is that of the first, and infinite where that one failed: it keeps no limit.
+    What a failed answer cannot be judged by, such as its citations, counts as worst for an arm
+    whose other answers are judged by it.
 
     Arms are sorted cheapest first, baselines last.
 
@@ -222,10 +239,15 @@ def _arm_columns(
             for name, score in score_output(sample, output, k=k, style=style).items():
                 if score.value is not None:
                     scored.setdefault(name, []).append(score.value)
-            if output.error is None:  # one answer's time: a mean of several has no slow tail
-                scored.setdefault(LATENCY, [output.latency_s])
+            # One answer's time: a mean of several has no slow tail.
+            took = output.latency_s if output.error is None else np.inf
+            scored.setdefault(LATENCY, [took])
         for name, found in scored.items():
             columns[name][i] = sum(found) / len(found)
+    failed = columns["error_rate"] == 1.0
+    for name in _ABOUT_WHAT_IS_SAID:
+        if not np.isnan(columns[name]).all():
+            columns[name][failed & np.isnan(columns[name])] = 0.0
     if not retrieves:  # an arm without retrieval is not a bad retriever
         for name in ("recall_at_k", "mrr", "ndcg_at_k"):
             columns[name][:] = np.nan

@@ -47,12 +47,13 @@ def dominated_sentence(arm: str, better: str, pair: PairBound, metric: str) -> s
     )
 
 
-def unscored_sentence(arm: str, unscored: int, samples: int, allowed: float) -> str:
-    """Say that too many answers of an arm could not be scored."""
-    return (
-        f"{unscored} of {samples} answers of {arm} could not be scored; "
-        f"at most {share(allowed)} may be missing."
-    )
+def unscored_sentence(arm: str, lost: tuple[int, int], samples: int, allowed: float) -> str:
+    """Say that too many answers of an arm could not be scored or failed; `lost` counts both."""
+    unscored, failed = lost
+    parts = [f"{unscored} of {samples} answers of {arm} could not be scored"] if unscored else []
+    if failed:
+        parts.append(f"{failed} of {samples} answers of {arm} failed")
+    return f"{' and '.join(parts)}; at most {share(allowed)} may be missing."
 
 
 def pair_sentence(pair: PairBound, spec: DecisionSpec) -> str:

@@ -30,6 +30,33 @@ _BASELINE_SHARE = 0.2  # of a correction trigger's alpha goes to not knowing the
 
 
 @dataclass(frozen=True, slots=True)
+class CorrectionWatch:
+    """A test of the rate of corrections that goes on over restarts and new decisions.
+
+    Its evidence is a product of fair bets: a new decision sets a new rate to bet against and takes
+    the evidence along, so that the chance of a false alarm is spent once a quarter, however often
+    it is looked at, restarted, or decided anew.
+
+    Attributes:
+        known: corrections among `answers` before the decision.
+        upper: the largest rate that counts as unchanged; None when it cannot be known.
+        level: chance of a false alarm of this process; the alarm is at evidence 1 / level.
+        spent: what this watch took of the quarter's part when it was opened.
+        carried: evidence when it was opened.
+        period: number of watches opened this quarter before; `alarms`: of them that fired.
+    """
+
+    known: int
+    answers: int
+    upper: float | None
+    level: float
+    spent: float
+    carried: float = 1.0
+    period: int = 0
+    alarms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """The result of one trigger.
 
@@ -52,8 +79,8 @@ def alpha_of_check(
     """Give the chance of a false alarm that the next check of a trigger may use.
 
     Thirteen checks a quarter share a trigger's part of the budget; after them it is used up and
-    0 is given. Corrections and quality are watched by processes that hold at every moment, so
-    each check may use the whole part again.
+    0 is given. Corrections and quality are watched by processes that hold at every moment: their
+    part is that of all looks of a quarter together (`open_watch`).
     """
     if kind not in _SHARES:
         return 0.0
@@ -119,35 +146,87 @@ def check_questions(before: Floats, after: Floats, alpha: float, *, seed: int = 
     return Check("questions", fired, alpha, p, text)
 
 
+def open_watch(
+    baseline: tuple[int, int],
+    previous: tuple[CorrectionWatch, Sequence[bool]] | None = None,
+    *,
+    alpha: float | None = None,
+    margin: float = 0.02,
+) -> CorrectionWatch:
+    """Start to watch corrections when a decision is made; keep the result with the decision.
+
+    The k-th watch of a quarter may be wrong about the old rate with 2^-k of a fifth of `alpha`;
+    after j false alarms the bets may raise one more with 2^-(j+1) of the rest. Both sum to `alpha`
+    at most.
+
+    Args:
+        baseline: corrections and answers before the decision; the old rate is taken at its upper
+            bound plus `margin`.
+        previous: the watch before and, for each answer it saw in order, whether it was corrected;
+            None at the beginning of a quarter.
+        alpha: chance of any false alarm in a quarter; default the trigger's part of the budget.
+        margin: a rise that nobody would act on.
+    """
+    alpha = alpha_of_check("corrections", 0) if alpha is None else alpha
+    period, alarms, carried = 0, 0, 1.0
+    if previous is not None:
+        watch, corrected = previous
+        evidence = _evidence(watch, corrected)
+        fired = first_alarm(evidence, watch.level) is not None
+        period, alarms = watch.period + 1, watch.alarms + fired
+        carried = 1.0 if fired else float(evidence[-1]) if len(evidence) else watch.carried
+    of_baseline = alpha * _BASELINE_SHARE * 0.5 ** (period + 1)
+    level = alpha * (1 - _BASELINE_SHARE) * 0.5 ** (alarms + 1)
+    fresh = previous is None or alarms > previous[0].alarms  # evidence taken along costs nothing
+    known, answers = baseline
+    upper = clopper_pearson_bounds(known, answers, of_baseline)[1] + margin
+    usable = answers > 0 and upper < 1
+    return CorrectionWatch(
+        known,
+        answers,
+        upper if usable else None,
+        level,
+        (of_baseline if usable else 0.0) + (level if fresh else 0.0),
+        carried,
+        period,
+        alarms,
+    )
+
+
+def _evidence(watch: CorrectionWatch, corrected: Sequence[bool]) -> Floats:
+    if watch.upper is None:
+        return np.full(len(corrected), watch.carried)
+    return watch.carried * betting_e_values(np.asarray(corrected, dtype=np.float64), watch.upper)
+
+
 def check_corrections(
-    corrected: Sequence[bool], baseline: tuple[int, int], alpha: float, *, margin: float = 0.02
+    corrected: Sequence[bool], watch: CorrectionWatch, *, first: bool = True
 ) -> Check:
     """Fire when answers are corrected more often than when the decision was made.
 
-    May be looked at after every answer. The old rate is taken at its upper bound plus `margin`.
+    May be looked at after every answer, and after every restart: the evidence follows from the
+    answers and the watch alone.
 
     Args:
         corrected: for each answer since the decision, in order, whether it was corrected.
-        baseline: corrections and answers before the decision.
-        alpha: chance of any false alarm over all looks.
-        margin: a rise that nobody would act on.
+        watch: opened when the decision was made.
+        first: whether this is the first look at this watch, which is when its alpha is booked.
     """
-    known, answers = baseline
-    upper = clopper_pearson_bounds(known, answers, alpha * _BASELINE_SHARE)[1] + margin
-    if answers == 0 or upper >= 1 or not corrected:
+    if watch.upper is None or not corrected:
         text = "There is no earlier rate of corrections to compare with."
         return Check("corrections", False, 0.0, None, text)
-    level = alpha * (1 - _BASELINE_SHARE)
-    evidence = betting_e_values(np.asarray(corrected, dtype=np.float64), upper)
-    alarm = first_alarm(evidence, level)
+    evidence = _evidence(watch, corrected)
+    alarm = first_alarm(evidence, watch.level)
     now = sum(corrected) / len(corrected)
     text = (
-        f"{share(now)} of {len(corrected)} answers were corrected; {share(known / answers)} of "
-        f"{answers} were before, and up to {share(upper)} counts as unchanged."
+        f"{share(now)} of {len(corrected)} answers were corrected; "
+        f"{share(watch.known / watch.answers)} of {watch.answers} were before, and up to "
+        f"{share(watch.upper)} counts as unchanged."
     )
     if alarm is not None:
         text += f" The rise was certain enough after {alarm} answers."
-    return Check("corrections", alarm is not None, alpha, float(evidence.max()), text)
+    spent = watch.spent if first else 0.0
+    return Check("corrections", alarm is not None, spent, float(evidence.max()), text)
 
 
 def check_quality(scores: Sequence[float], target: float, alpha: float) -> Check:

@@ -19,10 +19,12 @@ _ROOT = Path(package.__file__).resolve().parents[1]
 # Module and the paths it takes: data sets, models folder, folder of the embedding model, of the
 # base model. "json": it prints tables unless told otherwise.
 _BENCHES: dict[str, tuple[str, ...]] = {
+    "base_files": ("data", "models"),
     "churn": (),
     "coverage": ("data", "models"),
     "decisions": ("json",),
     "followups": ("data", "models"),
+    "four_arms": ("data",),
     "freshness": ("data",),
     "ingest": ("data", "model"),
     "overhead": ("models",),
@@ -32,6 +34,7 @@ _BENCHES: dict[str, tuple[str, ...]] = {
     "retrieval_quality": ("data", "models"),
     "search": ("data", "models"),
     "serve": ("data", "models"),
+    "shapes": ("json",),
     "tune": ("base",),
     "worlds": ("json",),
     "xquad": (),

@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
     decisions.command("plan")(decisions_plan)
     decisions.command("case")(decisions_case)
     decisions.command("volatility")(decisions_volatility)
+    decisions.command("router")(decisions_router)
     decisions.command("check")(decisions_check)
     decisions.command("due")(decisions_due)
     app.add_typer(decisions, name="decisions")
@@ -34,9 +35,19 @@ def decide(
     context: typer.Context,
     use_case: str,
     evaluation: Annotated[str | None, typer.Option(help="Default: the newest.")] = None,
-    apply: Annotated[bool, typer.Option(help="Serve with a winner at once.")] = True,
+    apply: Annotated[
+        bool | None,
+        typer.Option(
+            "--apply/--no-apply",
+            help="Serve with a winner at once; unless given, only if it is not exploratory.",
+        ),
+    ] = None,
 ) -> None:
-    """Decide which arm serves, from the newest evaluation; without one, what to assume."""
+    """Decide which arm serves, from the newest evaluation; without one, what to assume.
+
+    The same data give the decision already made. Looks beyond those planned, and rules changed
+    after the data were seen, make it exploratory.
+    """
     state = state_of(context)
     body = {"use_case": use_case, "evaluation": evaluation, "apply": apply}
     with state.api() as api:
@@ -183,6 +194,53 @@ def decisions_volatility(
     table("what changes most", ["source", "changes a day", "of the questions"], rows)
 
 
+def decisions_router(
+    context: typer.Context,
+    use_case: str,
+    evaluation: Annotated[str | None, typer.Option(help="Default: the newest.")] = None,
+    arms: Annotated[str, typer.Option(help="To choose between; default: all that were run.")] = "",
+    cost: Annotated[
+        list[str] | None, typer.Option(help="arm=cost in right answers, repeatable.")
+    ] = None,
+) -> None:
+    """Train and calibrate a router per question; worth it only if its gain is surely above 0."""
+    state = state_of(context)
+    body = {
+        "use_case": use_case,
+        "evaluation": evaluation,
+        "arms": [arm.strip() for arm in arms.split(",") if arm.strip()],
+        "costs": dict(map(_cost, cost or ())),
+    }
+    with state.api() as api:
+        made = api.call("POST", "/api/v1/decisions/router", json=body)
+    if state.json:
+        print_json(made)
+        return
+    out.print(f"{made['verdict']}: {made['sentence']}", style="bold", highlight=False)
+    out.print(
+        f"  {made['questions']} questions in {made['clusters']} groups: best single arm "
+        f"{made['best_value']:.3f}, router {made['router_value']:.3f}, "
+        f"oracle {made['oracle_value']:.3f}",
+        highlight=False,
+    )
+    shares = dict(made["shares"])
+    rows = [
+        (c["arm"], f"{shares[c['arm']]:.3f}", f"{c['brier']:.3f}", f"{c['calibration_error']:.3f}")
+        for c in made["calibration"]
+    ]
+    table("on groups not fitted on", ["arm", "taken", "Brier", "calibration error"], rows)
+    if made["file"]:
+        out.print(f"router: {made['file']}", highlight=False, soft_wrap=True)
+
+
+def _cost(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), float(value)
+    except ValueError:
+        raise BadInput(f"--cost {text!r} is not arm=cost") from None
+
+
 def decisions_check(context: typer.Context, use_case: str) -> None:
     """Look at every trigger once; what fires is listed by `decisions due`."""
     state = state_of(context)
@@ -219,6 +277,17 @@ def _show_decision(state: State, made: dict[str, Any]) -> None:
     out.print(f"{made['status']}: {record['headline']}", style="bold", highlight=False)
     for line in record["reason"]:
         out.print(f"  {line}", markup=False, highlight=False)
+    out.print(
+        (
+            "  exploratory; "
+            if made["exploratory"]
+            else f"  look {made['look']} of {made['planned_looks']} planned; "
+        )
+        + ("made before from the same data, " if made.get("made_before") else "")
+        + ("serves now" if made["applied"] else "not served"),
+        style="dim",
+        highlight=False,
+    )
     out.print(f"  decision {made['id']}", style="dim")
 
 

@@ -9,11 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.output import out, print_json, table
+from app.cli import commands_instruments
+from app.cli.output import err, out, print_json, table
 from app.cli.state import State, state_of
 from app.errors import BadInput
 
 _FILES = ("report.html", "report.md", "result.json", "scores.json", "manifest.json")
+_REMOVE_GOLD = typer.Option("--remove-gold", help="Hide supporting documents: refusing is right.")
+_HIDDEN_TWINS = typer.Option("--hidden-twins", help="Ask as is, and again with documents hidden.")
+_PRIMARY = typer.Option(help="The metric the decision is about: token_f1 unless given.")
+_BEFORE = typer.Option(help="Evaluation before a change of the knowledge.")
+_MANIFEST = typer.Option(help="Run an earlier evaluation again and compare.")
+_RULES = typer.Option(help="Rules of the decision, a JSON file, fixed before the run.")
+_LOOKS = typer.Option(help="How often you will look at these questions.")
+_PLAN = typer.Option("--plan", help="Say what the run would show and take, then stop.")
 _KEPT = ("samples.jsonl", "outputs.jsonl")  # what a manifest needs beside it
 
 
@@ -24,6 +33,7 @@ def register(app: typer.Typer) -> None:
     evaluation.command("list")(eval_list)
     evaluation.command("samples")(eval_samples)
     evaluation.command("gate")(eval_gate)
+    commands_instruments.register(evaluation)
     app.add_typer(evaluation, name="eval")
 
 
@@ -41,28 +51,23 @@ def eval_run(
     out_dir: Annotated[
         Path | None, typer.Option("--out", help="Copy report and results here.")
     ] = None,
-    remove_gold: Annotated[
-        bool,
-        typer.Option("--remove-gold", help="Hide supporting documents: refusing is right."),
-    ] = False,
-    hidden_twins: Annotated[
-        bool, typer.Option("--hidden-twins", help="Ask as it is, and again with documents hidden.")
-    ] = False,
-    primary: Annotated[
-        str | None, typer.Option(help="The metric the decision is about: token_f1 unless given.")
-    ] = None,
+    remove_gold: Annotated[bool, _REMOVE_GOLD] = False,
+    hidden_twins: Annotated[bool, _HIDDEN_TWINS] = False,
+    primary: Annotated[str | None, _PRIMARY] = None,
     repeats: Annotated[int, typer.Option(help="Answers to each question, sampled.")] = 1,
     temperature: Annotated[float, typer.Option(help="Above 0 for repeats.")] = 0.0,
     task: Annotated[str | None, typer.Option(help="classification")] = None,
-    before: Annotated[
-        str | None, typer.Option(help="Evaluation before a change of the knowledge.")
-    ] = None,
+    before: Annotated[str | None, _BEFORE] = None,
     costs: Annotated[Path | None, typer.Option(help="Prices, a JSON file.")] = None,
-    manifest: Annotated[
-        Path | None, typer.Option(help="Run an earlier evaluation again and compare.")
-    ] = None,
+    manifest: Annotated[Path | None, _MANIFEST] = None,
+    rules: Annotated[Path | None, _RULES] = None,
+    margin: Annotated[float | None, typer.Option(help="The difference that matters.")] = None,
+    looks: Annotated[int | None, _LOOKS] = None,
+    plan: Annotated[bool, _PLAN] = False,
 ) -> None:
-    """Compare arms on the same samples and write the report."""
+    """Compare arms on the same samples and write the report; the plan is shown first."""
+    spec = _json_file(rules) if rules else {}
+    spec |= {k: v for k, v in (("margin", margin), ("looks", looks)) if v is not None}
     given = {
         "samples_format": samples_format,
         "arms": [arm.strip() for arm in arms.split(",") if arm.strip()],
@@ -75,21 +80,30 @@ def eval_run(
         "task": task,
         "before": before,
         "costs": _json_file(costs) if costs else {},
+        "spec": spec,
     }
     if manifest is not None:
         body, earlier = _from_manifest(manifest, use_case)
-        _run(state_of(context), body, out_dir, earlier)
+        _run(state_of(context), body, out_dir, (earlier, plan))
         return
     if samples is None or not use_case:
         raise BadInput("give a use case and --samples FILE, or --manifest FILE")
     body = {"use_case": use_case, "samples": str(samples.resolve()), **given}
-    _run(state_of(context), body, out_dir, None)
+    _run(state_of(context), body, out_dir, (None, plan))
 
 
-def _run(state: State, body: dict[str, Any], out_dir: Path | None, earlier: Path | None) -> None:
+def _run(
+    state: State, body: dict[str, Any], out_dir: Path | None, how: tuple[Path | None, bool]
+) -> None:
+    earlier, only_plan = how
     with state.api() as api:
+        planned = api.call("POST", "/api/v1/evaluations/plan", json=body)
+        _show_plan(state, planned, only_plan)
+        if only_plan:
+            return
         job = api.call("POST", "/api/v1/evaluations", json=body)
         result = state.run_job(api, job, f"evaluate {body['use_case']}")["result"]
+    result["plan"] = planned
     folder = Path(result["path"])
     if earlier is not None:
         result["compared"] = _compare(earlier, folder)
@@ -99,6 +113,16 @@ def _run(state: State, body: dict[str, Any], out_dir: Path | None, earlier: Path
             shutil.copyfile(folder / name, out_dir / name)
         folder = out_dir
     _show_run(state, result, folder)
+
+
+def _show_plan(state: State, planned: dict[str, Any], alone: bool) -> None:
+    """On stderr before a run, so that a report on stdout stays one; alone it is the output."""
+    if state.json:
+        if alone:
+            print_json(planned)
+        return
+    for line in planned["sentences"]:
+        (out if alone else err).print(line, highlight=False, soft_wrap=True)
 
 
 def _show_run(state: State, result: dict[str, Any], folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from app.errors import BadInput
 from evals.samples import load_samples
 from evals.triggers import (
     Check,
+    CorrectionWatch,
     alpha_of_check,
     check_age,
     check_churn,
     check_corrections,
     check_parts,
     check_questions,
+    open_watch,
 )
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
@@ -32,8 +35,12 @@ _ENOUGH = 40
 
 
 def context_of(session: Session, use_case: UseCase, base: str, moment: datetime) -> dict[str, Any]:
-    """What serves now and how fast its answers change, to be compared with later."""
+    """What serves now and how fast its answers change, to be compared with later.
+
+    Also how its corrections are watched, which goes on from the watch of the decision before.
+    """
     context: dict[str, Any] = {"parts": parts_of(session, use_case, base)}
+    context["corrections"] = _watch_from(session, use_case, moment)
     if repository.published_versions(session, use_case):
         context["changes"] = volatility.measure(session, use_case, moment).level
     return context
@@ -87,11 +94,34 @@ def _pace(decision: Decision) -> str | None:
     return str(found) if found else None
 
 
+def _watch_from(session: Session, use_case: UseCase, moment: datetime) -> dict[str, Any]:
+    """The watch of a decision made now, kept with it so that no restart begins it anew."""
+    before = repository.corrections(session, use_case, until=moment)
+    earlier = repository.latest_decision(session, use_case)
+    previous, opened = None, moment.isoformat()
+    if earlier is not None and "corrections" in earlier.context:
+        watch, began = _watch_of(earlier)
+        if moment - datetime.fromisoformat(began) < _QUARTER:
+            seen = repository.corrections(session, use_case, since=earlier.created_at, until=moment)
+            previous, opened = (watch, seen), began
+    made = open_watch((sum(before), len(before)), previous)
+    return {"watch": asdict(made), "opened": opened}
+
+
+def _watch_of(decision: Decision) -> tuple[CorrectionWatch, str]:
+    kept = decision.context["corrections"]
+    return CorrectionWatch(**kept["watch"]), str(kept["opened"])
+
+
 def _corrections(session: Session, use_case: UseCase, decision: Decision) -> Check:
-    before = repository.corrections(session, use_case, until=decision.created_at)
     after = repository.corrections(session, use_case, since=decision.created_at)
-    alpha = alpha_of_check("corrections", 0)
-    return check_corrections(after, (sum(before), len(before)), alpha)
+    if "corrections" in decision.context:
+        watch, _ = _watch_of(decision)
+    else:  # decided before watches were kept
+        before = repository.corrections(session, use_case, until=decision.created_at)
+        watch = open_watch((sum(before), len(before)))
+    first = not repository.booked(session, decision, "corrections")
+    return check_corrections(after, watch, first=first)
 
 
 def _questions(

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.db.base import now
-from app.decisions import due, service, volatility
+from app.decisions import due, routing, service, volatility
 from app.dependencies import ContainerDep, PrincipalDep
 from app.use_cases import service as use_cases
 from evals.canonical import jsonable
@@ -18,11 +18,14 @@ router = APIRouter(prefix="/decisions", tags=["decisions"])
 
 
 class NewDecision(BaseModel):
-    """Decide from the newest (or the given) evaluation; `apply` serves a winner at once."""
+    """Decide from the newest (or the given) evaluation.
+
+    `apply` serves a winner at once; left out, it does so unless the decision is exploratory.
+    """
 
     use_case: str
     evaluation: str | None = None
-    apply: bool = True
+    apply: bool | None = None
 
 
 @router.post("", status_code=201)
@@ -30,7 +33,7 @@ def decide(body: NewDecision, container: ContainerDep, principal: PrincipalDep) 
     """Record which arm serves and why."""
     principal.require("decide")
     with container.database.session() as session:
-        decision = service.decide(
+        decision, before = service.decide(
             session,
             principal,
             body.use_case,
@@ -38,7 +41,7 @@ def decide(body: NewDecision, container: ContainerDep, principal: PrincipalDep) 
             evaluation_id=body.evaluation,
             apply=body.apply,
         )
-        return service.describe(decision)
+        return service.describe(decision) | {"made_before": before}
 
 
 @router.get("")
@@ -67,6 +70,15 @@ class NewPlan(BaseModel):
     spec: dict[str, Any] = Field(default_factory=dict)
 
 
+class RouterCase(BaseModel):
+    """Where choosing per question is judged; costs in units of one right answer."""
+
+    use_case: str
+    evaluation: str | None = None
+    arms: list[str] = Field(default_factory=list)
+    costs: dict[str, float] = Field(default_factory=dict)
+
+
 class UseCaseName(BaseModel):
     """Which use case."""
 
@@ -90,6 +102,23 @@ def plan(body: NewPlan, container: ContainerDep, principal: PrincipalDep) -> dic
     made = service.plan(body.questions, clusters, tuple(body.arms), body.spec, body.discordance)
     shown: dict[str, Any] = jsonable(made)
     return shown
+
+
+@router.post("/router")
+def judge_router(
+    body: RouterCase, container: ContainerDep, principal: PrincipalDep
+) -> dict[str, Any]:
+    """Train and calibrate a router per question, and say whether it pays."""
+    principal.require("decide")
+    with container.database.session() as session:
+        return routing.router_of(
+            session,
+            principal,
+            body.use_case,
+            evaluation_id=body.evaluation,
+            arms=body.arms,
+            costs=body.costs,
+        )
 
 
 @router.get("/due")

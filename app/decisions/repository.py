@@ -17,6 +17,7 @@ from app.db.tables import (
     DecisionRequest,
     Document,
     DocumentVersion,
+    Evaluation,
     Feedback,
     KnowledgeBase,
     TriggerCheck,
@@ -32,6 +33,17 @@ def latest_decision(session: Session, use_case: UseCase) -> Decision | None:
         Decision.workspace_id == use_case.workspace_id, Decision.use_case_id == use_case.id
     )
     return session.scalars(query.order_by(Decision.created_at.desc()).limit(1)).first()
+
+
+def decision_from(
+    session: Session, evaluation: Evaluation, record: dict[str, Any]
+) -> Decision | None:
+    """The decision with exactly this record made from an evaluation before, if there is one."""
+    query = sa.select(Decision).where(
+        Decision.workspace_id == evaluation.workspace_id, Decision.evaluation_id == evaluation.id
+    )
+    made = session.scalars(query.order_by(Decision.created_at.desc()))
+    return next((decision for decision in made if decision.record == record), None)
 
 
 def open_requests(
@@ -76,6 +88,16 @@ def checks_since(session: Session, use_case: UseCase, since: datetime) -> dict[s
         .group_by(TriggerCheck.kind)
     )
     return {kind: count for kind, count in session.execute(query)}
+
+
+def booked(session: Session, decision: Decision, kind: str) -> bool:
+    """Whether a look at this decision's trigger has counted against the false alarms already."""
+    query = sa.select(sa.func.count(TriggerCheck.id)).where(
+        TriggerCheck.decision_id == decision.id,
+        TriggerCheck.kind == kind,
+        TriggerCheck.alpha > 0,
+    )
+    return bool(session.scalar(query))
 
 
 def questions_asked(

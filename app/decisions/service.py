@@ -13,7 +13,7 @@ from app.db.base import now
 from app.db.tables import Decision, DecisionRequest, Evaluation, UseCase
 from app.decisions import due, repository
 from app.errors import BadInput, NotFound
-from app.evaluations import reports
+from app.evaluations import looks, reports
 from app.evaluations import service as evaluations
 from app.use_cases import service as use_cases
 from app.workspaces.policy import Principal
@@ -34,13 +34,15 @@ def decide(
     *,
     base: str,
     evaluation_id: str | None = None,
-    apply: bool = True,
-) -> Decision:
+    apply: bool | None = None,
+) -> tuple[Decision, bool]:
     """Decide from the newest (or the given) evaluation; WINNER and CHEAPEST are served at once.
 
-    Without any finished evaluation the advice for similar use cases is recorded as ASSUMED and
-    not served, nor is a choice that the questions held back refute. A new decision
-    answers every open request for one.
+    The same data under the same rules give the decision already made. A look beyond those planned,
+    or rules that changed after the data were seen, make it exploratory: recorded, said, and not
+    served unless `apply` says so. Without any finished evaluation the advice for similar use
+    cases is recorded as ASSUMED and not served, nor is a choice that the questions held back
+    refute. A new decision answers every open request for one.
 
     Args:
         session: an open transaction.
@@ -48,30 +50,44 @@ def decide(
         use_case_name: for which use case.
         base: identity of the base model that serves, to notice later that it changed.
         evaluation_id: instead of the newest.
-        apply: serve a WINNER or CHEAPEST at once.
+        apply: serve a WINNER or CHEAPEST at once; None serves it unless it is exploratory.
+
+    Returns:
+        The decision, and whether it is one made before from the same data.
     """
     use_case = use_cases.get(session, principal.workspace_id, use_case_name)
     evaluation = _evaluation(session, principal, use_case, evaluation_id)
-    made = _measured(evaluation, use_case) if evaluation else assume(_assumed_spec(use_case))
-    decision = Decision(
+    if evaluation is None:
+        made = assume(_assumed_spec(use_case))
+    else:
+        made = _measured(session, evaluation, use_case)
+    record = json.loads(made.to_json())
+    known = repository.decision_from(session, evaluation, record) if evaluation else None
+    decision = known or Decision(
         workspace_id=principal.workspace_id,
         use_case_id=use_case.id,
         evaluation_id=evaluation.id if evaluation else None,
         status=made.status,
         arm=made.choice,
-        record=json.loads(made.to_json()),
+        record=record,
         created_by=principal.name,
         created_at=now(),
     )
-    refuted = made.confirmation is not None and made.confirmation.refutes(made.spec.margin)
-    if apply and evaluation and made.choice and not refuted:
+    if evaluation is not None and made.choice and _may_serve(made, apply):
         _serve(session, use_case, evaluation.manifest, made.choice)
         decision.applied = True
-    decision.context = due.context_of(session, use_case, base, decision.created_at)
-    session.add(decision)
-    session.flush()
-    repository.answer_requests(session, decision)
-    return decision
+    if known is None:
+        decision.context = due.context_of(session, use_case, base, decision.created_at)
+        session.add(decision)
+        session.flush()
+        repository.answer_requests(session, decision)
+    return decision, known is not None
+
+
+def _may_serve(made: Made, apply: bool | None) -> bool:
+    wanted = not made.exploratory if apply is None else apply
+    refuted = made.confirmation is not None and made.confirmation.refutes(made.spec.margin)
+    return wanted and not refuted
 
 
 def _evaluation(
@@ -87,11 +103,18 @@ def _evaluation(
     return found
 
 
-def _measured(evaluation: Evaluation, use_case: UseCase) -> Made:
+def _measured(session: Session, evaluation: Evaluation, use_case: UseCase) -> Made:
+    """Decide by the gates that hold now; if they are not those registered, the look says so."""
     rules = dict(evaluation.manifest.get("spec") or {})
-    if use_case.options.get("case") and not rules.get("case"):
-        rules["case"] = use_case.options["case"]
-    _, made = reports.measure(Path(evaluation.path), evaluation.manifest | {"spec": rules})
+    declared = use_case.options.get("case")
+    registered = evaluation.manifest.get("registered")
+    follows = not rules.get("case") if registered is None else registered["gates_of_use_case"]
+    if follows and parse_case(declared or {}) != parse_case(rules.get("case") or {}):
+        rules["case"] = declared or {}
+    payload = evaluation.manifest | {"spec": rules}
+    look = looks.take(session, evaluation, payload)
+    _, made = reports.measure(Path(evaluation.path), payload, looks.context_of(look))
+    looks.note_dropped(session, look, made, payload["arms"])
     return made
 
 
@@ -181,6 +204,9 @@ def describe(decision: Decision) -> dict[str, Any]:
         "evaluation": decision.evaluation_id,
         "created_by": decision.created_by,
         "created_at": decision.created_at.isoformat(),
+        "look": decision.record["look"],
+        "planned_looks": decision.record["spec"]["looks"],
+        "exploratory": decision.record.get("exploratory", []),
         "record": decision.record,
     }
 

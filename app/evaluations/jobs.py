@@ -15,7 +15,7 @@ from app.db.session import Database
 from app.db.tables import Evaluation, UseCase
 from app.engines.types import EngineError
 from app.errors import BadInput
-from app.evaluations import reports
+from app.evaluations import looks, reports
 from app.evaluations.known import known_of
 from app.evaluations.reports import BASELINES, BEST_SENTENCE, BM25, CONSTANT
 from app.jobs.runner import JobContext
@@ -62,9 +62,13 @@ class EvaluationJob:
         seconds = time.perf_counter() - started
         job.progress(len(samples) * len(arms), len(samples) * len(arms), "writing the report")
         with self._database.session() as session:
-            known = known_of(session, evaluation, use_case)
-        summary = reports.write(folder, job.payload, use_case.name, seconds, known=known)
+            look = looks.take(session, evaluation, job.payload)
+            at, known = looks.context_of(look), known_of(session, evaluation, use_case, look)
+        summary, decision = reports.write(
+            folder, job.payload, use_case.name, seconds, known=known, look=at
+        )
         with self._database.session() as session:
+            looks.note_dropped(session, session.merge(look), decision, job.payload["arms"])
             session.execute(
                 sa.update(Evaluation).where(Evaluation.id == evaluation.id).values(summary=summary)
             )

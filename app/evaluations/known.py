@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from app.db.tables import Adapter, DatasetSnapshot, Evaluation, UseCase
+from app.db.tables import Adapter, DatasetSnapshot, Evaluation, Look, UseCase
 from app.errors import BadInput, NotFound
+from app.evaluations import looks
 from evals.analysis import Known
 from evals.costs import Rates
 from evals.errors import EvalError
 from evals.runner import read_outputs
 from evals.samples import load_samples
-from tuning.errors import SnapshotError
+from tuning.adapters import read_manifest
+from tuning.errors import AdapterError, SnapshotError
 from tuning.snapshot import load as load_snapshot
 
+JUDGED = "judge.json"
+_Verdicts = dict[tuple[str, str], bool]
 
-def known_of(session: Session, evaluation: Evaluation, use_case: UseCase) -> Known:
+
+def judged_of(folder: Path) -> tuple[_Verdicts, _Verdicts]:
+    """A judge's verdicts and people's labels by (arm, sample id); empty if nobody judged."""
+    path = folder / JUDGED
+    if not path.is_file():
+        return {}, {}
+    kept = json.loads(path.read_text("utf-8"))
+    verdicts, labels = (
+        {(row["arm"], row["id"]): bool(row["good"]) for row in kept[name]}
+        for name in ("verdicts", "labels")
+    )
+    return verdicts, labels
+
+
+def known_of(session: Session, evaluation: Evaluation, use_case: UseCase, look: Look) -> Known:
     """Training rows of the adapters, prices, the run before a change, earlier uses."""
     payload = evaluation.manifest
     costs = payload.get("costs") or {}
+    verdicts, labels = judged_of(Path(evaluation.path))
     return Known(
+        verdicts=verdicts,
+        labels=labels,
+        forgetting=_forgetting(session, payload["arms"]),
         training=_training(session, payload["arms"]),
         earlier=_earlier(session, evaluation, payload.get("before")),
         rates=rates_from(costs),
@@ -31,7 +54,7 @@ def known_of(session: Session, evaluation: Evaluation, use_case: UseCase) -> Kno
         answers_per_training=int(costs.get("answers_per_training", 100_000)),
         json_schema=use_case.options.get("json_schema"),
         task=payload.get("task"),
-        earlier_uses=earlier_uses(session, evaluation),
+        earlier_uses=looks.uses_before(session, evaluation, look),
     )
 
 
@@ -52,17 +75,6 @@ def rates_from(costs: dict[str, Any]) -> Rates | None:
         raise BadInput(f"costs cannot be read: {error}") from error
 
 
-def earlier_uses(session: Session, evaluation: Evaluation) -> int:
-    """How many finished evaluations of the workspace used the same samples before this one."""
-    query = sa.select(Evaluation.summary).where(
-        Evaluation.workspace_id == evaluation.workspace_id,
-        Evaluation.samples_sha256 == evaluation.samples_sha256,
-        Evaluation.id != evaluation.id,
-        Evaluation.created_at <= evaluation.created_at,
-    )
-    return sum(bool(summary) for summary in session.scalars(query))
-
-
 def find_earlier(session: Session, workspace_id: str, evaluation_id: str) -> Evaluation:
     """The finished run that another is compared with.
 
@@ -80,6 +92,20 @@ def _earlier(session: Session, evaluation: Evaluation, before: str | None) -> An
         return None
     folder = Path(find_earlier(session, evaluation.workspace_id, before).path)
     return load_samples(folder / "samples.jsonl"), read_outputs(folder / "outputs.jsonl")
+
+
+def _forgetting(session: Session, arms: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What `tandem adapters check` found about general knowledge, by arm."""
+    found: dict[str, dict[str, Any]] = {}
+    for spec in arms:
+        adapter = session.get(Adapter, spec["adapter"]) if spec.get("adapter") else None
+        try:
+            checks = read_manifest(adapter.path).checks if adapter else {}
+        except AdapterError:  # `tandem adapters verify` says what is wrong with it
+            continue
+        if checks.get("forgetting"):
+            found[spec["name"]] = checks["forgetting"]
+    return found
 
 
 def _training(session: Session, arms: list[dict[str, Any]]) -> list[str]:

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from evals.evaluation import Evaluation, evaluate
 from evals.outputs import Output
 from evals.regression import write_scores
 from evals.report import Section, render_report, to_json, to_markdown
+from evals.rules import Rejection
 from evals.runner import read_outputs
 from evals.samples import load_samples
 
@@ -32,8 +33,31 @@ _OPTIONS = ("remove_gold", "hidden_twins", "repeats", "temperature", "task", "be
 RERUN = "tandem eval run --manifest manifest.json"
 
 
-def measure(folder: Path, payload: dict[str, Any]) -> tuple[Evaluation, Decision]:
+@dataclass(frozen=True, slots=True)
+class LookAt:
+    """Which look at its questions a decision is (`app.evaluations.looks`).
+
+    Attributes:
+        number: whose share of alpha it spends; `counted` may be beyond those planned.
+        uses_before: evaluations that asked any of its questions before; `seen_before` of them.
+        earlier: arms that earlier looks dropped.
+        exploratory: why the promised error rate does not hold.
+    """
+
+    number: int = 1
+    counted: int = 1
+    planned: int = 1
+    uses_before: int = 0
+    seen_before: int = 0
+    earlier: tuple[Rejection, ...] = ()
+    exploratory: tuple[str, ...] = ()
+
+
+def measure(
+    folder: Path, payload: dict[str, Any], look: LookAt | None = None
+) -> tuple[Evaluation, Decision]:
     """Score the stored outputs and apply the decision rules registered in the payload."""
+    look = look or LookAt()
     samples = load_samples(folder / "samples.jsonl")
     outputs = read_outputs(folder / "outputs.jsonl")
     evaluation = evaluate(
@@ -43,17 +67,25 @@ def measure(folder: Path, payload: dict[str, Any]) -> tuple[Evaluation, Decision
         baselines=[name for name in BASELINES if any(o.arm == name for o in outputs)],
         style=payload.get("style"),
     )
-    return evaluation, decide(evaluation, spec_for(payload))
+    decision = decide(
+        evaluation,
+        spec_for(payload, [rejection.arm for rejection in look.earlier]),
+        look=look.number,
+        earlier=look.earlier,
+        exploratory=look.exploratory,
+    )
+    return evaluation, decision
 
 
-def spec_for(payload: dict[str, Any]) -> DecisionSpec:
+def spec_for(payload: dict[str, Any], earlier: Sequence[str] = ()) -> DecisionSpec:
     """The decision rules: the payload's, over the candidate arms that were run.
 
-    Arms that its order of cost does not name count as dearer than those it does.
+    Arms of `earlier` looks keep their place although they were not run again. Arms that its order
+    of cost does not name count as dearer than those it does.
     """
     given = payload.get("spec") or {}
     spec = parse_spec(given)
-    ran = [arm["name"] for arm in payload["arms"]]
+    ran = [*(arm["name"] for arm in payload["arms"]), *earlier]
     order = spec.cost_order if "cost_order" in given else ()
     candidates = tuple(dict.fromkeys(a for a in (*order, *COST_ORDER, "reader") if a in ran))
     return replace(spec, primary=payload.get("primary", "token_f1"), cost_order=candidates)
@@ -67,13 +99,15 @@ def write(
     sections: list[Section] | None = None,
     *,
     known: Known | None = None,
-) -> dict[str, Any]:
+    look: LookAt | None = None,
+) -> tuple[dict[str, Any], Decision]:
     """Write report.html, report.md, result.json, scores.json and manifest.json.
 
     Returns:
-        The JSON record of result.json.
+        The JSON record of result.json, and the decision in it.
     """
-    evaluation, decision = measure(folder, payload)
+    look = look or LookAt()
+    evaluation, decision = measure(folder, payload, look)
     samples = load_samples(folder / "samples.jsonl")
     outputs = read_outputs(folder / "outputs.jsonl")
     analysis = analyse(evaluation, samples, outputs, known)
@@ -85,6 +119,8 @@ def write(
         "arms": payload["arms"],
         "samples": payload.get("samples_name", "samples.jsonl"),
         "samples_used_before": known.earlier_uses if known else None,
+        "questions_seen_before": look.seen_before,
+        "look": f"{look.counted} of {look.planned} planned",
         **{name: payload[name] for name in _OPTIONS if payload.get(name)},
         "texts_sha256": texts_digest(outputs),
         "seconds": round(seconds, 1),
@@ -105,7 +141,7 @@ def write(
     _replace(folder / "scores.json", scores)
     _replace(folder / "manifest.json", json.dumps(rerun_manifest(payload, use_case, outputs)))
     summary: dict[str, Any] = json.loads(record)
-    return summary
+    return summary, decision
 
 
 def rerun_manifest(

@@ -11,20 +11,22 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from app.db.base import new_id
-from app.db.tables import Evaluation, Job
+from app.db.base import new_id, now
+from app.db.tables import Evaluation, Job, UseCase
 from app.errors import BadInput, NotFound
-from app.evaluations import known, reports
+from app.evaluations import judge, known, looks, reports
 from app.evaluations.jobs import arms_from
 from app.use_cases import service as use_cases
 from app.workspaces.policy import Principal
+from evals.canonical import digest
+from evals.gates import parse_case
 from evals.hiding import hide_gold, is_hidden, with_hidden_twins
 from evals.linking import link_samples
 from evals.loaders import load
 from evals.samples import Sample, sample_record, samples_digest
 
 # Parts of a payload that follow from the samples and the use case.
-_NOT_ASKED = {"evaluation_id", "samples_name", "style", "remove_gold"}
+_NOT_ASKED = {"evaluation_id", "samples_name", "style", "remove_gold", "registered"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,61 @@ class Comparison:
     arms: tuple[str, ...]
     adapter: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A comparison that can be run: its rules are complete and its samples read.
+
+    Attributes:
+        rules: the parts of the job's payload that were asked for, gates included.
+        loaded: the samples as given; `asked` those to be run.
+        gates_follow: whether the gates are the use case's own (and not given with the rules).
+    """
+
+    use_case: UseCase
+    samples_name: str
+    rules: dict[str, Any]
+    loaded: tuple[Sample, ...]
+    asked: tuple[Sample, ...]
+    gates_follow: bool
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """What the job and the manifest hold, but for the id of the evaluation."""
+        asked = self.asked
+        return {
+            "samples_name": self.samples_name,
+            "style": self.use_case.options.get("style_pattern"),
+            # Fixed now, before any output: changing it later shows in the decision.
+            "registered": {
+                "rules_sha256": digest(looks.rules_of(self.rules)),
+                "gates_of_use_case": self.gates_follow,
+                "at": now().isoformat(),
+            },
+            **self.rules,
+            # Refusing alone says nothing about answering: such a run decides only when named.
+            "remove_gold": any(map(is_hidden, asked)) and not any(s.answerable for s in asked),
+        }
+
+
+def prepare(
+    session: Session, principal: Principal, use_case_name: str, comparison: Comparison
+) -> Prepared:
+    """Read and check everything a run needs; nothing is written."""
+    use_case = use_cases.get(session, principal.workspace_id, use_case_name)
+    specs = arms_from(list(comparison.arms), comparison.adapter or use_case.adapter_id)
+    for spec in specs:
+        if spec["adapter"]:
+            spec["adapter"] = use_cases.find_adapter(
+                session, principal.workspace_id, spec["adapter"]
+            ).id
+    rules = {"arms": specs, **_checked(session, principal, comparison.options)}
+    follow = _register_gates(use_case, rules)
+    loaded = load(comparison.samples, str(rules.pop("samples_format", "auto")))
+    asked = _asked(loaded, rules)
+    reports.spec_for(rules)  # an unknown metric or rule is refused now, not after hours of work
+    return Prepared(use_case, comparison.samples.name, rules, loaded, asked, follow)
 
 
 def start(
@@ -48,37 +105,20 @@ def start(
 
     The caller submits its job.
     """
-    use_case = use_cases.get(session, principal.workspace_id, use_case_name)
-    samples = comparison.samples
-    specs = arms_from(list(comparison.arms), comparison.adapter or use_case.adapter_id)
-    for spec in specs:
-        if spec["adapter"]:
-            spec["adapter"] = use_cases.find_adapter(
-                session, principal.workspace_id, spec["adapter"]
-            ).id
-    rules = {"arms": specs, **_checked(session, principal, comparison.options)}
-    loaded = load(samples, str(rules.pop("samples_format", "auto")))
-    asked = _asked(loaded, rules)
-    reports.spec_for(rules)  # an unknown metric or rule is refused now, not after hours of work
-    unfinished = _unfinished(session, use_case.id, samples_digest(loaded), rules)
+    ready = prepare(session, principal, use_case_name, comparison)
+    use_case, sha256 = ready.use_case, samples_digest(ready.loaded)
+    unfinished = _unfinished(session, use_case.id, sha256, ready.rules)
     if unfinished is not None:
         return unfinished
     evaluation_id = new_id()
     folder = root / "evaluations" / evaluation_id
     folder.mkdir(parents=True)
-    lines = (json.dumps(sample_record(sample)) for sample in asked)
+    lines = (json.dumps(sample_record(sample)) for sample in ready.asked)
     (folder / "samples.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
     job = Job(
         workspace_id=principal.workspace_id,
         kind="evaluate",
-        payload={
-            "evaluation_id": evaluation_id,
-            "samples_name": samples.name,
-            "style": use_case.options.get("style_pattern"),
-            **rules,
-            # Refusing alone says nothing about answering: such a run decides only when named.
-            "remove_gold": any(map(is_hidden, asked)) and not any(s.answerable for s in asked),
-        },
+        payload={"evaluation_id": evaluation_id, **ready.payload},
         created_by=principal.name,
     )
     session.add(job)
@@ -88,7 +128,7 @@ def start(
         workspace_id=principal.workspace_id,
         use_case_id=use_case.id,
         job_id=job.id,
-        samples_sha256=samples_digest(loaded),
+        samples_sha256=sha256,
         path=str(folder),
         summary={},
         manifest=job.payload,
@@ -96,6 +136,18 @@ def start(
     session.add(evaluation)
     session.flush()
     return evaluation, job
+
+
+def _register_gates(use_case: UseCase, rules: dict[str, Any]) -> bool:
+    """Freeze the use case's hard facts with the rules; whether the rules hold those."""
+    declared = use_case.options.get("case")
+    given = rules.get("spec", {}).get("case")
+    if declared and not given:
+        rules["spec"] = {**rules.get("spec", {}), "case": declared}
+        return True
+    if not given:
+        return True
+    return bool(declared) and parse_case(given) == parse_case(declared or {})
 
 
 def _checked(session: Session, principal: Principal, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,6 +199,23 @@ def _unfinished(
         ):
             return evaluation, job
     return None
+
+
+def start_judge(
+    session: Session, principal: Principal, evaluation_id: str, given: dict[str, Any]
+) -> Job:
+    """A queued judgement of a finished evaluation; the caller submits it."""
+    evaluation = find(session, principal.workspace_id, evaluation_id)
+    judge.check_labels(Path(evaluation.path), judge.parse_labels(given["labels"]))
+    job = Job(
+        workspace_id=principal.workspace_id,
+        kind="judge",
+        payload={"evaluation_id": evaluation.id, **given},
+        created_by=principal.name,
+    )
+    session.add(job)
+    session.flush()
+    return job
 
 
 def find(session: Session, workspace_id: str, evaluation_id: str) -> Evaluation:

@@ -35,6 +35,9 @@ class Known:
         stages: by sample id, the stage of a rollout that served it.
         keys: further ways in which samples may depend on one another: name -> by sample id.
         earlier_uses: how often this sample set was used before.
+        forgetting: by tuned arm, its adapter against the base on a fixed set of general
+            questions: items, accuracy_base, accuracy_adapter, accuracy_change,
+            accuracy_interval, margin, not_inferior.
     """
 
     training: Sequence[str] = ()
@@ -49,6 +52,7 @@ class Known:
     stages: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     earlier_uses: int | None = None
+    forgetting: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

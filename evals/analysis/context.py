@@ -113,9 +113,9 @@ def _conflict(case: Case) -> tuple[Section, ...]:
     rows = []
     for arm in case.candidates:
         answered = [
-            (output.text, altered.answers or (), original.answers or ())
+            ("" if output.error else output.text, altered.answers or (), original.answers or ())
             for altered, original in pairs
-            if (output := case.by_arm[arm].get(altered.id)) is not None and output.error is None
+            if (output := case.by_arm[arm].get(altered.id)) is not None
         ]
         if not answered:
             continue

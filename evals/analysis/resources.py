@@ -7,6 +7,7 @@ from evals.costs import arm_costs
 from evals.metrics.freshness import compare_versions
 from evals.outputs import Output
 from evals.repeats import variance_split
+from evals.scoring import LATENCY
 from evals.sections import Cell, Section
 from evals.statistics.intervals import Interval
 from evals.statistics.quantiles import percentile_interval
@@ -23,12 +24,14 @@ def resource_sections(case: Case) -> tuple[Section, ...]:
 
 def _time(case: Case) -> tuple[Section, ...]:
     confidence = case.evaluation.settings.confidence
+    any_failed = any(_failures(case, arm) for arm in case.candidates)
     rows = []
     for arm in case.candidates:
         answers = [output for output in case.answers(arm) if output is not None]
         if not answers:
             continue
-        latencies = np.array([output.latency_s for output in answers])
+        latencies, failed = case.evaluation.table.scored(arm, LATENCY)[0], _failures(case, arm)
+        busy = sum(output.latency_s for output in answers)
         first, cpu = _measured(answers, _FIRST_TOKEN), _measured(answers, _CPU)
         written = sum(output.completion_tokens for output in answers)
         rows.append(
@@ -42,13 +45,14 @@ def _time(case: Case) -> tuple[Section, ...]:
                 _latency(percentile_interval(first, 0.95, confidence)) if len(first) else None,
                 round(sum(output.prompt_tokens for output in answers) / len(answers), 1),
                 round(written / len(answers), 1),
-                round(written / float(latencies.sum()), 1) if latencies.sum() > 0 else None,
+                round(written / busy, 1) if busy > 0 else None,
                 round(float(cpu.mean()), 3) if len(cpu) else None,
+                failed if any_failed else None,
             )
         )
     columns: tuple[str, ...] = (
         "arm", "p50", "p95", "p99", "first token p50", "first token p95",
-        "tokens in", "tokens out", "tokens/s", "CPU s",
+        "tokens in", "tokens out", "tokens/s", "CPU s", "failed",
     )  # fmt: skip
     kept = [i for i in range(len(columns)) if any(row[i] is not None for row in rows)]
     if not rows:
@@ -56,9 +60,13 @@ def _time(case: Case) -> tuple[Section, ...]:
     table: tuple[tuple[Cell, ...], ...] = tuple(tuple(row[i] for i in kept) for row in rows)
     note = (
         "Arms took turns on every question, so that drift of the machine falls on all alike. "
-        "Intervals by order statistics."
+        "Intervals by order statistics. An answer that failed counts as slower than all others."
     )
     return (Section("Time and tokens", tuple(columns[i] for i in kept), table, note),)
+
+
+def _failures(case: Case, arm: str) -> int:
+    return sum(output.error is not None for output in case.by_arm[arm].values())
 
 
 def _cost(case: Case) -> tuple[Section, ...]:

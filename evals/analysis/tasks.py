@@ -157,8 +157,11 @@ def _contract(case: Case) -> tuple[Section, ...]:
 def _valid(case: Case, schema: Mapping[str, Any]) -> Section:
     rows = []
     for arm in case.evaluation.table.arms:
-        answers = zip(case.answers(arm), case.evaluation.table.clusters, strict=True)
-        made = [(o.text, c) for o, c in answers if o is not None and not o.abstained]
+        outputs = [case.by_arm[arm].get(sample.id) for sample in case.samples]
+        answers = zip(outputs, case.evaluation.table.clusters, strict=True)
+        made = [
+            ("" if o.error else o.text, c) for o, c in answers if o is not None and not o.abstained
+        ]
         scores = [schema_valid(text, schema) for text, _ in made]
         valid = np.array([score.value for score in scores], dtype=np.float64)
         groups = np.array([cluster for _, cluster in made], dtype=np.int64)
@@ -173,9 +176,9 @@ def _valid(case: Case, schema: Mapping[str, Any]) -> Section:
 def _fields(case: Case, objects: Sequence[Sample]) -> Section:
     best = case.best
     pairs = [
-        (output.text, answer)
+        ("" if output.error else output.text, answer)
         for sample in objects
-        if (output := case.by_arm[best].get(sample.id)) is not None and output.error is None
+        if (output := case.by_arm[best].get(sample.id)) is not None
         for answer in (sample.answers or ())[:1]
     ]
     rows = tuple(

@@ -38,7 +38,7 @@ def find_flaws(case: Case) -> tuple[Flaw, ...]:
 
 def trust_sections(case: Case) -> tuple[Section, ...]:
     """Give the leakage audit and the judge's card."""
-    return (*_leakage_section(case), *_judge_section(case))
+    return (*_leakage_section(case), *_judge_section(case), *_forgetting_section(case))
 
 
 def _leaked(case: Case) -> tuple[Flaw, ...]:
@@ -191,6 +191,29 @@ def _premium(case: Case, arm: str, leaks: tuple[Leak, ...]) -> str | None:
         return None
     means = [cluster_t(scores[part], clusters[part]).estimate or 0.0 for part in (leaked, clean)]
     return f"{means[0] - means[1]:+.3f}".replace("-", "−")
+
+
+def _forgetting_section(case: Case) -> tuple[Section, ...]:
+    found = case.known.forgetting
+    if not found:
+        return ()
+    rows = tuple(
+        (
+            arm,
+            int(row["items"]),
+            f"{row['accuracy_base']:.3f}",
+            f"{row['accuracy_adapter']:.3f}",
+            "{:+.3f} ({:+.3f} to {:+.3f})".format(
+                row["accuracy_change"], *row["accuracy_interval"]
+            ),
+            "not worse" if row["not_inferior"] else "not shown to be not worse",
+        )
+        for arm, row in sorted(found.items())
+    )
+    margin = next(iter(found.values()))["margin"]
+    columns = ("arm", "questions", "base", "adapter", "change", f"by a margin of {margin:g}")
+    note = "General questions that have nothing to do with the task: what tuning cost the model."
+    return (Section("Forgetting", columns, rows, note),)
 
 
 def _judge_section(case: Case) -> tuple[Section, ...]:

@@ -53,8 +53,9 @@ def compare_versions(
     """Compare two runs of the same questions, whose accepted answers may differ.
 
     A fact changed where no accepted answer is accepted both before and after. Questions in only
-    one of the two, unanswerable ones and errors are left out. Intervals count the clusters of the
-    later run's samples.
+    one of the two and unanswerable ones are left out. A failed answer is neither old nor new: it
+    counts as not flipped, and as damage where the answer was right before. Intervals count the
+    clusters of the later run's samples.
 
     Raises:
         MetricError: if no question is in both runs.
@@ -109,7 +110,7 @@ def _arm(
     }
     for old, new, group in pairs:
         was, now = first.get(old.id), second.get(new.id)
-        if was is None or now is None or was.error is not None or now.error is not None:
+        if was is None or now is None:
             continue
         right_before = _holds(was, old)
         if _changed(old, new):
@@ -131,7 +132,7 @@ def _arm(
 
 
 def _holds(output: Output, sample: Sample) -> bool:
-    if output.abstained:
+    if output.abstained or output.error is not None:
         return False
     return contains_answer(output.text, sample.answers or ()).value == 1.0
 

@@ -39,7 +39,8 @@ def to_markdown(
     manifest = dict(manifest or {})
     blocks = [
         f"# {_safe(manifest.get('title', 'Evaluation report'))}",
-        f"**{decision.status}.** {_safe(decision.headline)}",
+        f"**{decision.status}{', exploratory' if decision.exploratory else ''}.** "
+        f"{_safe(decision.headline)}",
         "\n".join(f"- {_safe(line)}" for line in decision.reason),
     ]
     if decision.warnings:
@@ -75,7 +76,8 @@ def _arms(evaluation: Evaluation, decision: Decision) -> str:
             else [seconds(arm.latency_p50_s.estimate), seconds(arm.latency_p95_s.estimate)]
         )
         scores = [_interval(arm.metrics.get(metric)) for metric in shown]
-        rows.append([arm.arm + mark, *scores, *latency, str(arm.scored)])
+        failed = f" ({arm.errors} failed)" if arm.errors else ""
+        rows.append([arm.arm + mark, *scores, *latency, f"{arm.scored}{failed}"])
     heads = [label(metric, evaluation.k) for metric in shown]
     return _table(["arm", *heads, "p50", "p95", "scored"], rows)
 

@@ -107,10 +107,11 @@ def _hero(evaluation: Evaluation, decision: Decision, title: str, created_at: st
     reasons = "".join(f"<li>{escape(line)}</li>" for line in decision.reason)
     warnings = "".join(f"<li>{escape(line)}</li>" for line in decision.warnings)
     careful = f'<h3>Be careful</h3><ul class="why">{warnings}</ul>' if warnings else ""
+    why_not = '<span class="pill">EXPLORATORY</span>' if decision.exploratory else ""
     return (
         f'<div class="top"><h1>{escape(title)}</h1><span class="soft">{escape(created_at)}</span>'
-        f'</div><section class="card hero {decision.status}">'
-        f'<span class="pill {decision.status}">{decision.status}</span>'
+        f'</div><section class="card hero {decision.status}{" exploratory" if why_not else ""}">'
+        f'<span class="pill {decision.status}">{decision.status}</span>{why_not}'
         f'<p class="headline">{escape(decision.headline)}</p>'
         f'<div class="tiles">{tiles_html}</div>'
         f'<h3>Why</h3><ul class="why">{reasons}</ul>{careful}</section>'
@@ -120,7 +121,8 @@ def _hero(evaluation: Evaluation, decision: Decision, title: str, created_at: st
 def _arms(evaluation: Evaluation, decision: Decision) -> str:
     note = (
         f"Means with {share(evaluation.settings.confidence)} intervals over clusters. An answer "
-        "that could not be scored enters no mean. Baselines need no model and are never chosen."
+        "that could not be scored enters no mean; one that failed counts as the worst. Baselines "
+        "need no model and are never chosen."
     )
     return _card("Arms", arms_table(evaluation, decision.choice), note)
 

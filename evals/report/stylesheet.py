@@ -22,6 +22,8 @@ p{margin:6px 0}.soft,.note{color:var(--soft)}.note{font-size:13px;max-width:78ch
 margin:0 0 18px}
 .hero{border-top:4px solid var(--accent)}
 .hero.WINNER,.hero.CHEAPEST{border-top-color:var(--good)}
+.hero.exploratory{border-top-color:var(--wait)}
+.hero.exploratory .pill{background:var(--waitbg);color:var(--wait);margin-right:6px}
 .hero.UNDECIDED{border-top-color:var(--wait)}.hero.INFEASIBLE{border-top-color:var(--bad)}
 .headline{font-size:25px;line-height:1.28;font-weight:650;letter-spacing:-.02em;margin:10px 0 4px;
 max-width:32em}
@@ -36,10 +38,15 @@ margin-top:18px}
 .tile{background:var(--faint);border-radius:10px;padding:10px 14px}
 .tile b{display:block;font-size:22px;letter-spacing:-.02em;font-weight:650}
 .tile span{display:block;color:var(--soft);font-size:12.5px}
-.scroll{overflow-x:auto;margin:10px -4px 0;padding:0 4px}
+.scroll{overflow-x:auto;margin:10px -4px 0;padding:0 4px;
+background:linear-gradient(90deg,var(--card) 30%,transparent) 0 0/40px 100% no-repeat local,
+linear-gradient(270deg,var(--card) 30%,transparent) 100% 0/40px 100% no-repeat local,
+linear-gradient(90deg,var(--line),transparent) 0 0/12px 100% no-repeat scroll,
+linear-gradient(270deg,var(--line),transparent) 100% 0/12px 100% no-repeat scroll}
 table{border-collapse:collapse;width:100%;font-size:13.5px}
 th{font-weight:600;color:var(--soft);text-align:left;font-size:12px;vertical-align:bottom}
 th,td{padding:7px 14px 7px 0;border-bottom:1px solid var(--line);vertical-align:top}
+td.n+td:not(.n),th.n+th:not(.n){padding-left:16px}
 td.n,th.n{text-align:right}td.n{white-space:nowrap}
 th:last-child,td:last-child{padding-right:2px}td.arm{white-space:nowrap}
 td small{display:block;color:var(--soft);font-size:11.5px;white-space:nowrap}
@@ -59,7 +66,11 @@ svg .curve{fill:none;stroke-width:2}
 .charts h3{margin-bottom:0}.narrow{display:none}
 @media(max-width:640px){.wide{display:none}.narrow{display:block}main{padding:16px 10px 40px}
 .card{padding:16px 14px}.headline{font-size:20px}svg.half text{font-size:17px}
-svg.half .t2{font-size:16px}}
+svg.half .t2{font-size:16px}
+th:first-child,td:first-child{position:sticky;left:-4px;background:var(--card);z-index:1;
+max-width:42vw}
+td:first-child.wrap,td:first-child.prose{min-width:0}
+tr.chosen td:first-child{background:color-mix(in srgb,var(--goodbg) 45%,var(--card))}}
 ul.flaws{list-style:none;margin:10px 0 0;padding:0}ul.flaws li{margin:8px 0}
 ul.flaws .pill{margin-right:6px}
 .h0{background:color-mix(in srgb,var(--accent) 5%,transparent)}

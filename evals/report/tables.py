@@ -95,7 +95,9 @@ def _arm_row(evaluation: Evaluation, arm: ArmSummary, shown: Sequence[str], chos
         read, written = arm.mean_prompt_tokens, arm.mean_completion_tokens
         cells.append(two_lines(f"{number(written, 0)} out", f"{number(read, 0)} in"))
     lost = evaluation.audit.samples - arm.scored
-    cells.append(two_lines(str(arm.scored), f"{lost} unscored" if lost else "all"))
+    notes = [f"{arm.errors} failed"] if arm.errors else []
+    notes += [f"{lost} unscored"] if lost else []
+    cells.append(two_lines(str(arm.scored), ", ".join(notes) or "all"))
     return f"<tr{css}>{''.join(cells)}</tr>"
 
 

@@ -10,8 +10,8 @@ from evals.statistics.intervals import (
     Interval,
     Ints,
     TestResult,
-    cluster_influences,
     cluster_sums,
+    unseen_share,
 )
 
 
@@ -51,9 +51,12 @@ def effective_n(values: Floats, clusters: Ints, alpha: float = 0.05) -> float:
     """Give the number of independent values that would be as informative about the rate.
 
     Equal to n without clusters. When all values are equal the spread between clusters is unknown
-    and the number of clusters is given.
+    and the number of clusters is given. A few deviating values say hardly more about that spread,
+    so two clusters of average size count beside those seen, one all right and one all wrong: the
+    number grows from that of the clusters by what the deviating values show, without a jump.
 
-    Source: Korn and Graubard 1998, design effect with a correction for few clusters.
+    Source: Korn and Graubard 1998, design effect with a correction for few clusters; the two
+    clusters beside as the two values of each kind of Agresti and Coull 1998.
     """
     n = len(values)
     n_clusters = len(cluster_sums(values, clusters)[0]) if n else 0
@@ -62,12 +65,20 @@ def effective_n(values: Floats, clusters: Ints, alpha: float = 0.05) -> float:
     p = float(values.mean())
     if n_clusters == 1 or p in (0.0, 1.0):
         return float(n_clusters)
-    variance = float(cluster_influences(values, clusters).var(ddof=1)) / n_clusters
-    if variance <= 0:
-        return float(n)
+    p, variance = _steadied(values, clusters)
     quantile = 1 - alpha / 2
     few = float(special.stdtrit(n - 1, quantile) / special.stdtrit(n_clusters - 1, quantile)) ** 2
     return min(float(n), max(1.0, p * (1 - p) / variance * few))
+
+
+def _steadied(values: Floats, clusters: Ints) -> tuple[float, float]:
+    """Rate and its cluster-robust variance with one cluster all right and one all wrong beside."""
+    sums, sizes = cluster_sums(values, clusters)
+    usual = len(values) / len(sums)
+    sums, weights = np.append(sums, [usual, 0.0]), np.append(sizes, [usual, usual])
+    p = float(sums.sum() / weights.sum())
+    influences = (sums - p * weights) * (len(sums) / weights.sum())
+    return p, float(influences.var(ddof=1)) / len(sums)
 
 
 def rate_interval(values: Floats, clusters: Ints, confidence: float = 0.95) -> Interval:
@@ -84,11 +95,16 @@ def rate_interval(values: Floats, clusters: Ints, confidence: float = 0.95) -> I
 
 
 def rate_bounds(values: Floats, clusters: Ints, alpha: float) -> tuple[float, float]:
-    """Give one-sided exact bounds of a rate on the effective sample size, each at `alpha`."""
+    """Give one-sided exact bounds of a rate on the effective sample size, each at `alpha`.
+
+    Nothing is judged more sharply than clusters without a single deviating value would be.
+    """
     if len(values) == 0:
         return 0.0, 1.0
     size = effective_n(values, clusters, alpha)
-    return clopper_pearson_bounds(float(values.mean()) * size, size, alpha)
+    low, high = clopper_pearson_bounds(float(values.mean()) * size, size, alpha)
+    spotless = unseen_share(len(np.unique(clusters)), alpha)
+    return min(low, 1.0 - spotless), max(high, spotless)
 
 
 def mcnemar_exact(only_a: int, only_b: int) -> TestResult:

@@ -12,7 +12,7 @@ from app.db.tables.knowledge import (
     KnowledgeBase,
     SyncSource,
 )
-from app.db.tables.measurement import Decision, DecisionRequest, Evaluation, TriggerCheck
+from app.db.tables.measurement import Decision, DecisionRequest, Evaluation, Look, TriggerCheck
 from app.db.tables.tuning import Adapter, AdapterMove, DatasetSnapshot, HeldOutItem, TuningRun
 from app.db.tables.use_cases import UseCase
 from app.db.tables.workspaces import ApiKey, Workspace
@@ -39,6 +39,7 @@ __all__ = [
     "HeldOutItem",
     "Job",
     "KnowledgeBase",
+    "Look",
     "Review",
     "SyncSource",
     "Ticket",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.base import Base, Created, Id, new_id, now
@@ -23,6 +23,35 @@ class Evaluation(Base):
     path: Mapped[str]
     summary: Mapped[dict[str, Any]]
     manifest: Mapped[dict[str, Any]]
+    created_at: Mapped[Created] = mapped_column(default=now)
+
+
+class Look(Base):
+    """One look at an evaluation's outputs under registered rules (`app.evaluations.looks`).
+
+    `questions` are fingerprints; `exploratory` says why the promised error rate does not hold;
+    `earlier` are arms that looks before had dropped, `dropped` those of this one.
+    """
+
+    __tablename__ = "looks"
+    __table_args__ = (UniqueConstraint("evaluation_id", "rules_sha256"),)
+
+    id: Mapped[Id] = mapped_column(default=new_id)
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id"))
+    use_case_id: Mapped[str] = mapped_column(ForeignKey("use_cases.id"), index=True)
+    evaluation_id: Mapped[str] = mapped_column(ForeignKey("evaluations.id"))
+    rules_sha256: Mapped[str] = mapped_column(String(64))
+    rules: Mapped[dict[str, Any]]
+    samples_sha256: Mapped[str] = mapped_column(String(64))
+    texts_sha256: Mapped[str] = mapped_column(String(64))
+    questions: Mapped[list[Any]]
+    look: Mapped[int]
+    planned: Mapped[int]
+    seen_before: Mapped[int]
+    uses_before: Mapped[int]
+    exploratory: Mapped[list[Any]]
+    earlier: Mapped[list[Any]]
+    dropped: Mapped[list[Any]]
     created_at: Mapped[Created] = mapped_column(default=now)
 
 

@@ -39,6 +39,7 @@ def test_a_choice_that_held_back_questions_refute_is_not_served(monkeypatch, low
         choice="rag",
         spec=DecisionSpec(),
         confirmation=Confirmation(50, 50, gain, "prompt", 0.1, gain, ""),
+        exploratory=(),
         to_json=lambda: "{}",
     )
     evaluation = SimpleNamespace(id="e", manifest={})
@@ -50,8 +51,9 @@ def test_a_choice_that_held_back_questions_refute_is_not_served(monkeypatch, low
     monkeypatch.setattr(decisions, "_serve", serve)
     monkeypatch.setattr(decisions.due, "context_of", lambda *_: {})
     monkeypatch.setattr(decisions.repository, "answer_requests", lambda *_: None)
+    monkeypatch.setattr(decisions.repository, "decision_from", lambda *_: None)
     principal = SimpleNamespace(workspace_id="w", name="ada")
-    decision = decisions.decide(MagicMock(), principal, "help", base="base")
+    decision, _ = decisions.decide(MagicMock(), principal, "help", base="base")
     assert serve.called is served
     assert bool(decision.applied) is served
 

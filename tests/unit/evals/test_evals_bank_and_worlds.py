@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import decisions, worlds
+from benchmarks import decisions_bank as decisions
+from benchmarks import worlds
 
 
 def test_random_use_cases_are_hardly_ever_decided_wrongly_at_less_than_half_the_answers():

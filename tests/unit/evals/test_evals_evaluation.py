@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from evals.baselines import best_sentence, best_sentence_arm, constant_answer
+from evals.decision import decide
+from evals.decision_spec import DecisionSpec, max_p95_latency
 from evals.errors import MetricError, OutputError
 from evals.evaluation import IntervalSettings, evaluate
 from evals.outputs import Output, Passage
@@ -34,11 +36,58 @@ def test_abstaining_is_right_without_an_answer_and_wrong_with_one(metric):
     assert value(ANSWERABLE, out("a"), metric) == 1.0
 
 
-def test_an_error_is_unscored_by_everything_but_the_error_rate():
-    scores = score_output(ANSWERABLE, out("a", error="timeout"))
-    assert {name for name, score in scores.items() if score.scored} == {"error_rate"}
-    assert scores["error_rate"].value == 1.0
-    assert "timeout" in scores["token_f1"].reason
+def test_an_error_is_the_worst_score_of_all_that_is_about_the_question():
+    scores = score_output(ANSWERABLE, out("a", error="timeout"))  # although its text is right
+    assert {scores[name].value for name in ("token_f1", "right_citation", "recall_at_k")} == {0.0}
+    assert (scores["over_refusal"].value, scores["error_rate"].value) == (1.0, 1.0)
+    assert scores["abstention"].value is None
+    refused = score_output(UNANSWERABLE, out("u", error="timeout", abstained=True))
+    assert (refused["token_f1"].value, refused["abstention"].value) == (0.0, 0.0)
+    assert refused["right_citation"].value is None
+
+
+def test_failures_count_in_quality_latency_and_every_pair(world):
+    made = world({"prompt": 0.7, "rag": 0.7}, n=200)
+    down = [
+        replace(o, error="timeout") if o.arm == "rag" and int(o.sample_id[1:]) % 25 == 0 else o
+        for o in made.outputs
+    ]
+    fine, hurt = (evaluate(made.samples, o, settings=FAST) for o in (made.outputs, down))
+    assert hurt.arm("rag").errors == 8
+    assert hurt.arm("rag").scored == 200
+    pair = next(p for p in hurt.differences if p.metric == "token_f1")
+    assert pair.difference.n == 200
+    assert (
+        hurt.arm("rag").metrics["token_f1"].estimate < fine.arm("rag").metrics["token_f1"].estimate
+    )
+    slow = hurt.table.values["rag"]["latency_s"]
+    assert np.isinf(slow).sum() == 8
+    p95 = hurt.arm("rag").latency_p95_s
+    assert "8 answers failed" in p95.note
+    half = [replace(o, error="timeout") if o.arm == "rag" else o for o in made.outputs]
+    assert evaluate(made.samples, half, settings=FAST).arm("rag").latency_p50_s.estimate is None
+    limit = DecisionSpec(constraints=(max_p95_latency(10.0),), slack=0.0, max_unscored=0.2)
+    gone = decide(evaluate(made.samples, half[:100] + down[100:], settings=FAST), limit)
+    verdict = gone.evidence.verdicts_of("rag")[0]
+    assert verdict.n == 200
+    assert verdict.estimate > 0.03
+
+
+def test_failures_are_named_in_the_decision_and_too_many_rule_an_arm_out(world):
+    made = world({"prompt": 0.3, "rag": 0.8}, n=200)
+
+    def failing(every):
+        return [
+            replace(o, error="down") if o.arm == "rag" and int(o.sample_id[1:]) % every == 0 else o
+            for o in made.outputs
+        ]
+
+    some = decide(evaluate(made.samples, failing(40), settings=FAST), DecisionSpec())
+    assert any("5 answers of rag failed" in line for line in some.warnings)
+    assert some.evidence.failed == (0, 5)
+    many = decide(evaluate(made.samples, failing(10), settings=FAST), DecisionSpec())
+    assert [(r.arm, r.kind) for r in many.rejected] == [("rag", "unscored")]
+    assert "20 of 200 answers of rag failed" in many.rejected[0].sentence
 
 
 def test_citations_and_retrieval_of_unanswerable_questions_are_unscored():
@@ -170,9 +219,9 @@ def test_one_sample_and_only_errors_give_results_without_nan():
     one = evaluate([ANSWERABLE], [out("a"), out("a", "prompt", error="down")], settings=FAST)
     rag, prompt = one.arm("rag"), one.arm("prompt")
     assert rag.metrics["token_f1"].low is None
-    assert (prompt.errors, prompt.scored, list(prompt.metrics)) == (1, 0, ["error_rate"])
+    assert (prompt.errors, prompt.scored) == (1, 1)
+    assert prompt.metrics["token_f1"].estimate == 0.0
     assert prompt.latency_p50_s.estimate is None
-    assert not [pair for pair in one.differences if pair.difference.n]
     with pytest.raises(MetricError, match="no arm 'x'"):
         one.arm("x")
 

@@ -42,6 +42,24 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
+def test_failures_and_an_exploratory_decision_are_seen_at_once(world):
+    made = world({"prompt": 0.1, "hybrid": 0.9}, n=120)
+    outputs = [
+        replace(o, error="down") if o.arm == "hybrid" and o.sample_id < "q0003" else o
+        for o in made.outputs
+    ]
+    evaluation = evaluate(made.samples, outputs, settings=IntervalSettings(resamples=100))
+    planned = decide(evaluation, DecisionSpec())
+    unplanned = decide(evaluation, DecisionSpec(), exploratory=("This is look 2.",))
+    pages = [render_report(evaluation, d) for d in (planned, unplanned)]
+    assert ["EXPLORATORY" in page for page in pages] == [False, True]
+    assert all("3 failed" in page for page in pages)
+    text = to_markdown(evaluation, unplanned)
+    assert "exploratory" in text.split("##")[0]
+    assert "This is look 2." in text
+    assert "120 (3 failed)" in text
+
+
 def made_report(world, evil="", quality=None, **options):
     made = world(quality or {"prompt": 0.1, "rag": 0.5, "hybrid": 0.8}, n=120, **options)
     samples = [replace(s, question=s.question + evil, tags=(f"tag{evil}",)) for s in made.samples]

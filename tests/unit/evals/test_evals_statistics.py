@@ -1,7 +1,7 @@
 """Statistics against statsmodels, hand-worked numbers and laws; edge cases give clear results."""
 
 import math
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -33,6 +33,7 @@ from evals.statistics.rates import (
     effective_n,
     mcnemar_exact,
     newcombe_paired,
+    rate_bounds,
     rate_interval,
     wilson_bounds,
 )
@@ -135,6 +136,45 @@ def test_effective_n_is_n_without_clusters_and_near_c_for_copies():
     copies = effective_n(np.repeat(values, 5), np.repeat(np.arange(60), 5))
     assert 50 < copies <= 60
     assert effective_n(np.ones(50), np.repeat(np.arange(10), 5)) == 10
+
+
+@given(
+    st.integers(10, 60),
+    st.integers(2, 8),
+    st.floats(0.0, 1.0),
+    st.floats(0.0, 0.4),
+    st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=200, deadline=None)
+def test_one_more_right_answer_makes_no_bound_jump_down(n_clusters, size, level, spread, seed):
+    rng = np.random.default_rng(seed)
+    clusters = np.repeat(np.arange(n_clusters), size)
+    chance = np.clip(level + rng.uniform(-spread, spread, n_clusters), 0, 1)[clusters]
+    values = (rng.random(len(clusters)) < chance).astype(float)
+    wrong = np.flatnonzero(values == 0)
+    bounds = rate_bounds(values, clusters, 0.05)
+    perfect = rate_bounds(np.ones_like(values), clusters, 0.05)
+    assert bounds[0] <= perfect[0] + 1e-12
+    assert 1 <= effective_n(values, clusters) <= len(values)
+    if len(wrong):
+        better = values.copy()
+        better[rng.choice(wrong)] = 1.0
+        after = rate_bounds(better, clusters, 0.05)
+        assert after[0] >= bounds[0] - 0.01
+        assert after[1] >= bounds[1] - 0.01
+
+
+@given(st.integers(10, 100), st.integers(2, 8))
+@settings(max_examples=60, deadline=None)
+def test_effective_n_grows_with_spread_out_wrong_answers_and_does_not_jump(n_clusters, size):
+    clusters = np.repeat(np.arange(n_clusters), size)
+    values = np.ones(len(clusters))
+    sizes = [effective_n(values, clusters)]
+    for cluster in range(n_clusters // 2):
+        values[cluster * size] = 0.0
+        sizes.append(effective_n(values, clusters))
+    assert sizes[1] <= 2 * n_clusters  # one wrong answer says little about how clusters differ
+    assert all(b >= a - 0.1 * a for a, b in pairwise(sizes))
 
 
 @pytest.mark.parametrize("make", [cluster_t, rate_interval, ClusterBootstrap(100).interval])

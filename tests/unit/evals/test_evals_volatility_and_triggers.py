@@ -17,6 +17,7 @@ from evals.triggers import (
     check_parts,
     check_quality,
     check_questions,
+    open_watch,
 )
 from evals.volatility import (
     SourceLog,
@@ -185,12 +186,57 @@ def test_corrections_may_be_watched_all_the_time():
     for _ in range(300):
         before = int((rng.random(400) < 0.05).sum())
         after = (rng.random(600) < 0.05).tolist()
-        alarms += check_corrections(after, (before, 400), 0.05, margin=0.0).fired
+        watch = open_watch((before, 400), alpha=0.05, margin=0.0)
+        alarms += check_corrections(after, watch).fired
     assert alarms / 300 <= 0.05
-    rise = check_corrections((rng.random(600) < 0.25).tolist(), (20, 400), 0.05)
+    rise = check_corrections((rng.random(600) < 0.25).tolist(), open_watch((20, 400), alpha=0.05))
     assert rise.fired
     assert "certain enough after" in rise.sentence
-    assert check_corrections([True] * 50, (0, 0), 0.05).value is None
+    assert check_corrections([True] * 50, open_watch((0, 0), alpha=0.05)).value is None
+
+
+def corrections_over_decisions(rate, decisions, rng, each=120):
+    """Whether any watch of one quarter fired, and what all of them may spend."""
+    seen, previous, spent = [bool(v) for v in rng.random(400) < 0.05], None, 0.0
+    fired = False
+    for _ in range(decisions):
+        watch = open_watch((sum(seen), len(seen)), previous, alpha=0.05, margin=0.0)
+        spent += watch.spent
+        after = (rng.random(each) < rate).tolist()
+        fired |= check_corrections(after, watch).fired
+        previous = (watch, after)
+        seen = seen + after if rate == 0.05 else seen
+    return fired, spent
+
+
+def test_new_decisions_do_not_buy_new_false_alarms():
+    rng = np.random.default_rng(8)
+    found = [corrections_over_decisions(0.05, 12, rng) for _ in range(200)]
+    assert sum(fired for fired, _ in found) / 200 <= 0.05
+    assert max(spent for _, spent in found) <= 0.05 + 1e-9
+
+
+def test_evidence_goes_on_over_decisions_that_are_too_short_for_an_alarm():
+    rng = np.random.default_rng(9)
+    alone = 0
+    for _ in range(40):
+        watch = open_watch((20, 400), alpha=0.05)
+        alone += check_corrections((rng.random(40) < 0.25).tolist(), watch).fired
+    joined = sum(corrections_over_decisions(0.25, 6, rng, each=40)[0] for _ in range(40))
+    assert joined > alone
+    assert joined >= 35
+
+
+def test_a_watch_after_an_alarm_starts_from_nothing_at_half_the_level():
+    first = open_watch((20, 400), alpha=0.05)
+    second = open_watch((20, 400), (first, [True] * 60), alpha=0.05)
+    assert (second.alarms, second.carried, second.level) == (1, 1.0, first.level / 2)
+    third = open_watch((20, 400), (second, [False] * 60), alpha=0.05)
+    assert (third.alarms, third.level) == (1, second.level)
+    assert third.carried <= 1.0
+    assert third.spent < second.spent  # only for not knowing the old rate
+    again = check_corrections([True] * 9, second)
+    assert check_corrections([True] * 9, second, first=False).alpha == 0.0 < again.alpha
 
 
 def test_quality_fires_below_the_target_only():

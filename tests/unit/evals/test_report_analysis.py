@@ -363,3 +363,30 @@ def test_the_page_does_not_grow_with_the_number_of_questions():
         decision = decide(evaluation, DecisionSpec(primary="contains_answer"))
         pages.append(len(render_report(evaluation, decision, analysis=analysis).encode()))
     assert pages[1] < 1.1 * pages[0]
+
+
+def test_what_tuning_cost_the_model_and_failures_stand_in_the_report():
+    samples, outputs = build(80)
+    outputs = [
+        replace(o, error="timeout") if o.arm == "rag" and o.sample_id < "q004" else o
+        for o in outputs
+    ]
+    made = evaluate(samples, outputs, settings=IntervalSettings(resamples=100))
+    record = {
+        "items": 100,
+        "accuracy_base": 0.61,
+        "accuracy_adapter": 0.58,
+        "accuracy_change": -0.03,
+        "accuracy_interval": [-0.08, 0.02],
+        "margin": 0.1,
+        "not_inferior": True,
+    }
+    found = analyse(made, samples, outputs, Known(forgetting={"hybrid": record}))
+    sections = {section.title: section for section in found.sections}
+    assert sections["Forgetting"].rows[0][-2:] == ("-0.030 (-0.080 to +0.020)", "not worse")
+    times = sections["Time and tokens"]
+    failed = {row[0]: row[times.columns.index("failed")] for row in times.rows}
+    assert failed == {"prompt": 0, "rag": 4, "hybrid": 0}
+    whole = analyse(evaluate(*build(80), settings=IntervalSettings(resamples=100)), *build(80))
+    assert "Forgetting" not in {section.title for section in whole.sections}
+    assert all("failed" not in s.columns for s in whole.sections if s.title == "Time and tokens")

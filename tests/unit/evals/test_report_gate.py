@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from evals.errors import EvalError
+from evals.outputs import Output
 from evals.regression import (
     Scores,
     gate,
@@ -16,6 +17,8 @@ from evals.regression import (
     summary,
     write_scores,
 )
+from evals.samples import Sample
+from evals.scoring import score_table as score_table_of
 
 
 @pytest.fixture
@@ -135,3 +138,26 @@ def test_several_arms_need_a_name_and_broken_files_are_refused(scores, tmp_path)
         (tmp_path / "scores.json").write_text(text)
         with pytest.raises(EvalError):
             read_scores(tmp_path)
+
+
+def test_a_latency_floor_counts_failures_as_slower_than_all(tmp_path):
+    samples = [Sample(f"q{i:03d}", "What?", ("yes",)) for i in range(200)]
+
+    def run(every):
+        outputs = [
+            Output(s.id, "rag", "yes", latency_s=0.5, error="down" if i % every == 0 else None)
+            for i, s in enumerate(samples)
+        ]
+        table = score_table_of(samples, outputs)
+        folder = tmp_path / f"every{every}"
+        folder.mkdir()
+        (folder / "scores.json").write_text(write_scores(table, "token_f1", "x"))
+        return read_scores(folder)
+
+    few, many = run(100), run(5)
+    kept = gate(few, few, floors={"latency_s": 1.0})
+    assert {c.name: c.outcome for c in kept.checks}["latency_s at most 1"] == "pass"
+    missed = gate(many, many, floors={"latency_s": 1.0})
+    check = next(c for c in missed.checks if c.name == "latency_s at most 1")
+    assert check.outcome == "fail"
+    assert "failed" in check.sentence
