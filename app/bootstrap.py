@@ -33,9 +33,11 @@ from app.db.base import now
 from app.db.migrations import upgrade
 from app.db.session import Database
 from app.engines.choice import OWN_ENGINES, make_engine
+from app.engines.spares import make_spares
 from app.engines.types import Engine
 from app.errors import Conflict
 from app.evaluations.jobs import EvaluationJob
+from app.evaluations.judge import JudgeJob
 from app.jobs.runner import JobContext, JobRunner
 from app.knowledge import repository as knowledge_rows
 from app.knowledge import service as knowledge_service
@@ -60,6 +62,10 @@ from retrieval.index import VectorIndex
 from retrieval.reranking import CrossEncoderReranker, Reranker
 from retrieval.search import HybridSearcher, SearchOptions, SearchResult
 from tuning.base_model import load_tokenizer
+from tuning.prompt import encode_text
+
+# Renewed while a request runs, so it bounds only how long those of a killed process count.
+_LEASE_S = 30.0
 
 
 def _quiet_progress_bars() -> None:
@@ -152,6 +158,7 @@ class Container:
                 "migrate": self._migrate,
                 "tune": self._tune,
                 "evaluate": self._evaluate,
+                "judge": self._judge,
             },
         )
         self._lock = threading.RLock()
@@ -167,7 +174,7 @@ class Container:
         ]
         quotas: QuotaStore = MemoryQuotas()
         if settings.redis_url is not None:
-            quotas = RedisQuotas(settings.redis_url, lease_s=2 * settings.answer_timeout_s)
+            quotas = RedisQuotas(settings.redis_url, lease_s=_LEASE_S)
         return Admission(self.database, quotas, gate)
 
     def prepare(self) -> None:
@@ -263,13 +270,17 @@ class Container:
         return make_engine(self.settings, self.base)
 
     @cached_property
+    def _spare_engines(self) -> tuple[Engine, ...]:
+        return make_spares(self.settings, self.base)
+
+    @cached_property
     def _answers(self) -> AnswerService:
         reader = self.admit_reader()
         tokenizer = self.tokenizer
 
         @lru_cache(maxsize=4096)  # the same passages are found again and again
         def count_tokens(text: str) -> int:
-            return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+            return len(encode_text(tokenizer, text))
 
         def search(request: AnswerRequest, plan: Plan) -> SearchResult:
             view = View(request.groups, request.as_of, request.without_documents, request.where)
@@ -288,9 +299,9 @@ class Container:
             return knowledge_service.search(self.database, self.knowledge, question)
 
         def embed(request: AnswerRequest, plan: Plan) -> list[float] | None:
-            with self.database.reading() as session:
+            with self.database.rows() as rows:
                 bases = knowledge_rows.knowledge_bases(
-                    session, request.workspace_id, plan.knowledge_base_ids
+                    rows, request.workspace_id, plan.knowledge_base_ids
                 )
             if not bases:
                 return None
@@ -299,9 +310,9 @@ class Container:
 
         def still_visible(request: AnswerRequest, versions: Sequence[str]) -> bool:
             view = View(request.groups, request.as_of, request.without_documents, request.where)
-            with self.database.reading() as session:
+            with self.database.rows() as rows:
                 visible = knowledge_rows.visible_versions(
-                    session, request.workspace_id, versions, view
+                    rows, request.workspace_id, versions, view
                 )
             return visible == set(versions)
 
@@ -322,7 +333,11 @@ class Container:
             ),
             cache=AnswerCache(self.database, self.metrics.count_cache),
         )
-        return AnswerService(self.database, chain, reader)
+        return AnswerService(self.database, chain, reader, self._before_spares(chain))
+
+    def _before_spares(self, chain: AnswerChain) -> list[AnswerChain]:
+        at_once = self.settings.answers_at_once
+        return [chain.on(Generator(engine, at_once)) for engine in self._spare_engines]
 
     def admit_reader(self) -> str | None:
         """Digest of the shipped reader, now ready to serve; None where it does not fit."""
@@ -343,6 +358,9 @@ class Container:
     def _evaluate(self, job: JobContext) -> dict[str, Any]:
         return EvaluationJob(self.database, self.settings.root, self.answers).run(job)
 
+    def _judge(self, job: JobContext) -> dict[str, Any]:
+        return JudgeJob(self.database, lambda: self.engine, lambda: self.tokenizer).run(job)
+
     def ready(self) -> dict[str, str]:
         """What `/ready` reports; raises when the database does not answer."""
         with self.database.session() as session:
@@ -355,7 +373,7 @@ class Container:
         self.ticker.stop()
         self.runner.close()
         if "_answers" in self.__dict__:
-            self._answers.chain.close()
+            self._answers.close()
         self.jobs.close()
         if "_knowledge" in self.__dict__:
             self._knowledge.close()
@@ -364,4 +382,6 @@ class Container:
                 mark_clean(self.settings.root)
         if "_engine" in self.__dict__:
             self._engine.close()
+        for engine in self.__dict__.get("_spare_engines", ()):
+            engine.close()
         self.database.close()

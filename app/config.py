@@ -6,8 +6,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SpareServer(BaseModel):
+    """An OpenAI-compatible server with the same base model, asked when the engines before it fail.
+
+    `url` without the /v1, `model` the base model's name there (None: the first it lists).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str
+    model: str | None = None
+    dialect: Literal["vllm", "llamacpp", "chat"] = "vllm"
+    api_key: SecretStr | None = None
 
 
 class Settings(BaseSettings):
@@ -29,7 +43,10 @@ class Settings(BaseSettings):
         "smollm2-135m-instruct",
         description="default model's name, a GGUF file, a local folder or a Hugging Face id",
     )
-    base_quantisation: str = Field("Q8_0", description="Q8_0 (faster prefill) or Q4_1 (as shipped)")
+    base_quantisation: str = Field(
+        "Q8_0",
+        description="file llama.cpp serves: Q8_0, Q4_1 (as shipped), Q4_0, BF16 or F16",
+    )
     embedding_model: str = Field(
         "all-minilm-l6-v2", description="default model's name, a local folder or a Hugging Face id"
     )
@@ -53,12 +70,19 @@ class Settings(BaseSettings):
     engine_timeout_s: float = Field(
         120, gt=0, description="seconds without a byte after which that server counts as gone"
     )
+    spare_engines: tuple[SpareServer, ...] = Field(
+        (), description="servers to ask in turn when the engine fails (JSON list of objects)"
+    )
     adapter_patience_s: float = Field(
         1.0, ge=0, description="how long one adapter's requests go before another's (llama.cpp)"
     )
 
     reuse_prefix: bool = Field(
         True, description="keep the evaluated system text of a prompt for the next one (llama.cpp)"
+    )
+
+    merge_adapters: bool = Field(
+        False, description="merge each adapter into a copy of the base (llama.cpp): faster, larger"
     )
 
     threads: int = Field(0, description="threads for generation; 0 = all cores")

@@ -5,9 +5,9 @@
 
 http    tokens per second through the HTTP API over the bare engine, at 1, 8 and 32 streams
 peer    against a plain FastAPI and transformers server: short prompts at 8 streams, prompts of 550
-        to 750 tokens at 1 and 8 streams; every answer ends by itself or after 64 tokens
+        to 750 tokens at 1 and 8 streams; every answer ends by itself or after --tokens
 mixed   eight adapters against one at 8 streams, by the scheduler's patience
-lora    base against adapter, and adapter merged into the base, one stream
+lora    base against adapter beside it and adapter merged into it, one stream
 prefix  time to the first token with the system text kept over without, by its share of the prompt
 live    a new adapter under traffic: seconds to its first answer, failures, memory
 cancel  closed streams, and what they leave behind (only when named; --cancelled 5000)
@@ -16,7 +16,6 @@ cancel  closed streams, and what they leave behind (only when named; --cancelled
 import argparse
 import json
 import random
-import statistics
 import sys
 import tempfile
 import time
@@ -31,9 +30,8 @@ from app.engines.types import GenerationRequest
 from benchmarks import serve_engine as engine_parts
 from benchmarks.serve_engine import Bench, made, tokens_per_second
 from benchmarks.serve_http import Messages, Server, load, plain, tandem
-from tuning.prompt import DEFAULT_SYSTEM, Passage, encode, render_messages
+from tuning.prompt import DEFAULT_SYSTEM
 
-_MAX_TOKENS = 64
 _SLOTS = 8
 
 
@@ -59,20 +57,20 @@ def with_system(prompts: list[Messages]) -> list[Messages]:
     return [[{"role": "system", "content": DEFAULT_SYSTEM}, *messages] for messages in prompts]
 
 
-def served(bench: Bench, part: str) -> AbstractContextManager[Server]:
+def served(bench: Bench, part: str, tokens: int) -> AbstractContextManager[Server]:
     home = bench.scratch / f"home-{part}"
-    return tandem(bench.base.parent, home, _SLOTS, bench.threads, _MAX_TOKENS)
+    return tandem(bench.base.parent, home, _SLOTS, bench.threads, tokens)
 
 
-def http(bench: Bench, seconds: float, levels: Sequence[int]) -> dict[str, Any]:
+def http(bench: Bench, seconds: float, levels: Sequence[int], tokens: int) -> dict[str, Any]:
     prompts, rows = short_messages(), {}
     ids = [bench.encode(messages[0]["content"]) for messages in prompts]
-    with served(bench, "http") as server:
-        through = {n: load(server, prompts, n, seconds, _MAX_TOKENS) for n in levels}
+    with served(bench, "http", tokens) as server:
+        through = {n: load(server, prompts, n, seconds, tokens) for n in levels}
     with made(bench, slots=_SLOTS) as bare:
         for streams, measured in through.items():
             alone = tokens_per_second(
-                bare, streams, seconds, lambda i: GenerationRequest(ids[i % 64], _MAX_TOKENS)
+                bare, streams, seconds, lambda i: GenerationRequest(ids[i % 64], tokens)
             )
             rows[f"{streams}_streams"] = measured | {
                 "bare_tokens_s": round(alone, 1),
@@ -81,19 +79,19 @@ def http(bench: Bench, seconds: float, levels: Sequence[int]) -> dict[str, Any]:
     return rows
 
 
-def peer(bench: Bench, seconds: float) -> dict[str, Any]:
+def peer(bench: Bench, seconds: float, tokens: int) -> dict[str, Any]:
     cases = {
         "short_8_streams": (short_messages(), 8),
         "retrieval_1_stream": (long_messages(bench), 1),
         "retrieval_8_streams": (long_messages(bench), 8),
     }
     ours, theirs = {}, {}
-    with served(bench, "peer") as server:
+    with served(bench, "peer", tokens) as server:
         for name, (prompts, streams) in cases.items():
-            ours[name] = load(server, prompts, streams, seconds, _MAX_TOKENS)
-    with plain(bench.base.parent) as server:
+            ours[name] = load(server, prompts, streams, seconds, tokens)
+    with plain(bench.base.parent, bench.threads) as server:
         for name, (prompts, streams) in cases.items():
-            theirs[name] = load(server, with_system(prompts), streams, seconds, _MAX_TOKENS)
+            theirs[name] = load(server, with_system(prompts), streams, seconds, tokens)
     return {
         name: {
             "tandem": ours[name],
@@ -103,47 +101,6 @@ def peer(bench: Bench, seconds: float) -> dict[str, Any]:
         }
         for name in cases
     }
-
-
-def prefix(bench: Bench, rounds: int) -> dict[str, Any]:
-    """System texts of about 50, 200 and 450 tokens before about 200 tokens of their own."""
-    rule = "Answer in a friendly tone, name the page you used, and never promise a date. "
-    rows: dict[str, Any] = {}
-    for repeats in (1, 9, 24):
-        prompts = []
-        for number in range(rounds):
-            text = bench.passages[number % len(bench.passages)][:500]
-            messages = render_messages(
-                f"What is this about? ({number})",
-                [Passage(f"Page {number}", text)],
-                system=DEFAULT_SYSTEM + " " + rule * repeats,
-            )
-            prompts.append(encode(bench.tokenizer, messages))
-        end = bench.tokenizer.eos_token_id
-        share = (prompts[0].index(end) + 1) / len(prompts[0])
-        with made(bench, slots=1, turn_end=end) as kept, made(bench, slots=1) as fresh:
-            warm, cold = [], []
-            kept.generate(GenerationRequest(prompts[0], 1))
-            for ids in prompts:
-                cold.append(first_token(lambda: fresh.stream(GenerationRequest(ids, 2))))  # noqa: B023
-                warm.append(first_token(lambda: kept.stream(GenerationRequest(ids, 2))))  # noqa: B023
-        rows[f"{len(prompts[0])}_tokens"] = {
-            "share_kept": round(share, 2),
-            "cold_p50_s": round(statistics.median(cold), 3),
-            "warm_p50_s": round(statistics.median(warm), 3),
-            "ratio": round(statistics.median(warm) / statistics.median(cold), 3),
-        }
-    return rows
-
-
-def first_token(stream: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    pieces = stream()
-    next(pieces)
-    took = time.perf_counter() - began
-    for _ in pieces:
-        pass
-    return took
 
 
 def main() -> None:
@@ -156,16 +113,17 @@ def main() -> None:
     parser.add_argument("--streams", default="1,8,32", help="of part http")
     parser.add_argument("--rounds", type=int, default=8, help="for each measured pair")
     parser.add_argument("--cancelled", type=int, default=5000)
-    parser.add_argument("--threads", type=int, default=0, help="of llama.cpp; 0 = all cores")
+    parser.add_argument("--tokens", type=int, default=64, help="of an answer, http and peer")
+    parser.add_argument("--threads", type=int, default=0, help="of both servers; 0 = all cores")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     levels = [int(n) for n in given.streams.split(",")]
     parts: dict[str, Callable[[Bench], dict[str, Any]]] = {
-        "http": lambda bench: http(bench, given.seconds, levels),
-        "peer": lambda bench: peer(bench, given.seconds),
+        "http": lambda bench: http(bench, given.seconds, levels, given.tokens),
+        "peer": lambda bench: peer(bench, given.seconds, given.tokens),
         "mixed": lambda bench: engine_parts.mixed(bench, given.seconds),
         "lora": lambda bench: engine_parts.lora(bench, given.rounds),
-        "prefix": lambda bench: prefix(bench, given.rounds),
+        "prefix": lambda bench: engine_parts.prefix(bench, given.rounds),
         "live": lambda bench: engine_parts.live(bench, given.rounds),
         "cancel": lambda bench: engine_parts.cancel(bench, given.cancelled),
     }

@@ -19,8 +19,7 @@ from app.engines.types import AdapterRef, Generation, GenerationRequest
 from tuning.adapters import read_manifest
 from tuning.base_model import load_tokenizer
 from tuning.gguf_export import export_gguf
-from tuning.merge import merge_to_gguf
-from tuning.prompt import Passage, encode, render_messages
+from tuning.prompt import DEFAULT_SYSTEM, Passage, encode, render_messages
 
 READER = Path(__file__).resolve().parents[1] / "tuning" / "reader" / "adapter"
 BASE = "smollm2-135m-instruct"
@@ -140,15 +139,14 @@ def mixed(bench: Bench, seconds: float) -> dict[str, Any]:
 
 def lora(bench: Bench, rounds: int) -> dict[str, Any]:
     """Tokens per second of base, adapter, and adapter merged into the base; one stream."""
-    merged = bench.scratch / "merged.gguf"
-    merge_to_gguf(READER, bench.base / "hf", bench.base / "base-q4_1.gguf", merged)
     prompts = bench.short_prompts(8)
-    with made(bench, slots=1) as engine, made(bench, slots=1, file=merged) as other:
+    with made(bench, slots=1) as engine, made(bench, slots=1, merged=True) as other:
         engine.load_adapter(bench.reader)
+        other.load_adapter(bench.reader)
         kinds: dict[str, tuple[LlamaCppEngine, AdapterRef | None]] = {
             "base": (engine, None),
             "adapter": (engine, bench.reader),
-            "merged": (other, None),
+            "merged": (other, bench.reader),
         }
         speeds: dict[str, list[float]] = {kind: [] for kind in kinds}
         prefills: dict[str, list[float]] = {kind: [] for kind in kinds}
@@ -213,6 +211,47 @@ def live(bench: Bench, rounds: int) -> dict[str, Any]:
         "rss_before_mib": before >> 20,
         "rss_peak_mib": peak >> 20,
     }
+
+
+def prefix(bench: Bench, rounds: int) -> dict[str, Any]:
+    """System texts of about 50, 200 and 450 tokens before about 200 tokens of their own."""
+    rule = "Answer in a friendly tone, name the page you used, and never promise a date. "
+    rows: dict[str, Any] = {}
+    for repeats in (1, 9, 24):
+        prompts = []
+        for number in range(rounds):
+            text = bench.passages[number % len(bench.passages)][:500]
+            messages = render_messages(
+                f"What is this about? ({number})",
+                [Passage(f"Page {number}", text)],
+                system=DEFAULT_SYSTEM + " " + rule * repeats,
+            )
+            prompts.append(encode(bench.tokenizer, messages))
+        end = bench.tokenizer.eos_token_id
+        share = (prompts[0].index(end) + 1) / len(prompts[0])
+        with made(bench, slots=1, turn_end=end) as kept, made(bench, slots=1) as fresh:
+            warm, cold = [], []
+            kept.generate(GenerationRequest(prompts[0], 1))
+            for ids in prompts:
+                cold.append(first_token(lambda: fresh.stream(GenerationRequest(ids, 2))))  # noqa: B023
+                warm.append(first_token(lambda: kept.stream(GenerationRequest(ids, 2))))  # noqa: B023
+        rows[f"{len(prompts[0])}_tokens"] = {
+            "share_kept": round(share, 2),
+            "cold_p50_s": round(statistics.median(cold), 3),
+            "warm_p50_s": round(statistics.median(warm), 3),
+            "ratio": round(statistics.median(warm) / statistics.median(cold), 3),
+        }
+    return rows
+
+
+def first_token(stream: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    pieces = stream()
+    next(pieces)
+    took = time.perf_counter() - began
+    for _ in pieces:
+        pass
+    return took
 
 
 def cancel(bench: Bench, n: int) -> dict[str, Any]:

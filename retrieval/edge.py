@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.edge_query import shard_queries
+from retrieval.edge_narrowing import search_shard
 from retrieval.edge_shard import fsync, require_room, shard_config, shard_filter
 from retrieval.errors import IndexBusy, IndexUnreadable, VectorIndexError
 from retrieval.fusion import fuse_points, join_records
@@ -86,6 +86,8 @@ class EdgeIndex:
         self._language = language
         self._lock = threading.RLock()
         self._shards: dict[Scope, EdgeShard] = {}
+        self._unflushed: set[Scope] = set()
+        self._flushing = threading.Lock()
         self._lexical = LexicalEncoder(language)
 
     def upsert(self, chunks: Iterable[IndexedChunk]) -> None:
@@ -140,23 +142,31 @@ class EdgeIndex:
         if shard is None:
             return []
         fusion = query.fusion or self._fusion
-        where = shard_filter(scope, narrowing=query.narrowing)
-        request = shard_queries(query, where, max(fusion.prefetch, limit), self._lexical)
-        found = self._call(scope, lambda: shard.query_batch(request))
+        depth = max(fusion.prefetch, limit)
+        found = self._call(scope, lambda: search_shard(shard, scope, query, depth, self._lexical))
         ranked = fuse_points(found, query, fusion)[:limit]
         with_vector = [DENSE] if query.vector is not None else False
         ids: list[Any] = [point.id for point in ranked]
         records = self._call(scope, lambda: shard.retrieve(ids, True, with_vector))
-        if with_vector and any(DENSE not in (record.vector or {}) for record in records):
-            raise self._unreadable(scope, "dense vectors are missing")
-        return join_records(ranked, records, query)
+        try:
+            return join_records(ranked, records, query)
+        except VectorIndexError as error:
+            raise self._unreadable(scope, "dense vectors are missing") from error
 
     def flush(self) -> None:
-        """Return once all writes before it are on disk."""
-        with self._lock:
-            shards = list(self._shards.items())
-        for scope, shard in shards:
-            self._call(scope, shard.flush)
+        """Return once all writes before it are on disk; shards without new ones cost nothing."""
+        # One at a time: whoever finds a shard flushed by another returns after that other is done.
+        with self._flushing:
+            with self._lock:
+                scopes = self._unflushed.copy()
+                waiting = [(s, self._shards[s]) for s in scopes if s in self._shards]
+            for scope, shard in waiting:
+                self._unflushed.discard(scope)
+                try:
+                    self._call(scope, shard.flush)
+                except VectorIndexError:
+                    self._unflushed.add(scope)
+                    raise
 
     def count(self, scope: Scope) -> int:
         """The number of chunks in the scope."""
@@ -203,12 +213,18 @@ class EdgeIndex:
     def optimize(self, scope: Scope) -> bool:
         """Merge segments, build HNSW graphs and drop deleted points; True if anything changed."""
         shard = self._open(scope, create=False)
-        return shard is not None and self._call(scope, shard.optimize)
+        if shard is None:
+            return False
+        try:
+            return self._call(scope, shard.optimize)
+        finally:
+            self._unflushed.add(scope)
 
     def drop(self, scope: Scope) -> None:
         """Remove a whole knowledge base, readable or not."""
         with self._lock:
             shard = self._shards.pop(scope, None)
+            self._unflushed.discard(scope)
             if shard is not None:
                 self._call(scope, shard.close)
             folder = self._folder(scope)
@@ -236,7 +252,11 @@ class EdgeIndex:
         shard = self._open(scope, create=create)
         if shard is not None:
             require_room(self._root, self._least_free)
-            self._call(scope, lambda: shard.update(operation))
+            try:
+                self._call(scope, lambda: shard.update(operation))
+            finally:
+                # Marked behind the write: a flush that runs meanwhile may have missed it.
+                self._unflushed.add(scope)
 
     def _scroll(
         self,

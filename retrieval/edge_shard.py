@@ -4,9 +4,10 @@ import errno
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from retrieval.index import DENSE, LEXICAL, NO_NARROWING, TENANT_FIELD, Narrowing
+from retrieval.index import DENSE, LEXICAL, NO_NARROWING, Narrowing
+from retrieval.scope_filter import scope_filter
 from retrieval.types import Scope
 
 if TYPE_CHECKING:
@@ -38,30 +39,11 @@ def shard_filter(
     field: tuple[str, str] | None = None,
     narrowing: Narrowing = NO_NARROWING,
 ) -> "Filter":
-    """The scope, and what narrows it further; a filter without the scope cannot be made."""
-    from qdrant_edge import FieldCondition, Filter, MatchAny, MatchValue
+    """`scope_filter` in Edge's own types."""
+    import qdrant_edge
 
-    wanted = [
-        (TENANT_FIELD, str(scope.workspace_id)),
-        ("knowledge_base_id", scope.knowledge_base_id),
-    ]
-    if field is not None:
-        wanted.append(field)
-    must: list[Any] = [
-        FieldCondition(key=key, match=MatchValue(value=value)) for key, value in wanted
-    ]
-    if narrowing.only_documents is not None:
-        only = MatchAny(any=sorted(narrowing.only_documents))
-        must.append(FieldCondition(key="document_id", match=only))
-    must_not: list[Any] = [
-        FieldCondition(key=key, match=MatchAny(any=sorted(values)))
-        for key, values in (
-            ("document_id", narrowing.without_documents),
-            ("version_id", narrowing.without_versions),
-        )
-        if values
-    ]
-    return Filter(must=must, must_not=must_not) if must_not else Filter(must=must)
+    made: Filter = scope_filter(qdrant_edge, scope, field=field, narrowing=narrowing)
+    return made
 
 
 def require_room(path: Path, least_bytes: int) -> None:

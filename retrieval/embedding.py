@@ -16,12 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import EmbeddingError
+from retrieval.passage_batches import share_out
 from retrieval.query_batches import QueryBatches
 
 if TYPE_CHECKING:
     import torch
 
 Precision = Literal["auto", "float32", "bfloat16"]
+
+# Tokens of a pass on the CPU: at 512 passes cost more by the token, from 2,048 on padding grows.
+_CPU_TOKENS = 1_024
 
 _DIGEST_SUFFIXES = (".json", ".txt", ".safetensors", ".model")
 
@@ -91,7 +95,7 @@ class Embedder:
             name_or_path: a sentence-transformers folder, or a hub name.
             name: how `identity` calls the model; the folder's name by default.
             precision: see the class.
-            batch_size: texts per forward pass; longer texts come in smaller batches.
+            batch_size: texts per forward pass; on the CPU longer texts come in smaller batches.
             device: a torch device.
             allow_download: whether a hub name may be fetched over the network.
             passes: how forward passes share the machine.
@@ -157,11 +161,13 @@ class Embedder:
 
     def _embed(self, texts: Sequence[str], batch_size: int) -> NDArray[np.float32]:
         out = np.empty((len(texts), self._dimension), dtype=np.float32)
-        # Texts of like length share a batch, so little of it is padding.
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        # A few texts are shared out too: one full batch would leave the other workers idle.
-        size = min(batch_size, max(1, -(-len(order) // self._workers)))
-        batches = [order[at : at + size] for at in range(0, len(order), size)]
+        encodings = self._counter.encode_batch_fast(list(texts))
+        batches = share_out(
+            [min(len(encoding), self.max_tokens) for encoding in encodings],
+            most_texts=batch_size,
+            most_tokens=_CPU_TOKENS if self._device == "cpu" else None,
+            workers=self._workers,
+        )
 
         def compute(rows: list[int]) -> None:
             out[rows] = self._forward([texts[i] for i in rows])

@@ -246,10 +246,11 @@ def to_candidate(
     query_vector: NDArray[np.float32] | None,
 ) -> Candidate:
     """A ranked point and what the index stores of it."""
-    hit = to_hit(ranked.id, ranked.score, cosine(vectors, query_vector), payload)
     vector = None
-    if query_vector is not None and isinstance(vectors, dict):
+    if query_vector is not None and isinstance(vectors, dict) and DENSE in vectors:
         vector = np.asarray(vectors[DENSE], dtype=np.float32)
+        vectors = {DENSE: vector}
+    hit = to_hit(ranked.id, ranked.score, cosine(vectors, query_vector), payload)
     return Candidate(hit, ranked.lexical_score, vector)
 
 

@@ -34,6 +34,7 @@ from retrieval.index import (
     to_payload,
 )
 from retrieval.lexical import LexicalEncoder
+from retrieval.scope_filter import scope_filter
 from retrieval.types import Hit, IndexedChunk, Scope
 
 if TYPE_CHECKING:
@@ -320,28 +321,8 @@ def _filter(
     field: tuple[str, str] | None = None,
     narrowing: Narrowing = NO_NARROWING,
 ) -> "models.Filter":
-    """The scope, and what narrows it further; a filter without the scope cannot be made."""
+    """`scope_filter` in the client's types."""
     from qdrant_client import models
 
-    wanted = [
-        (TENANT_FIELD, str(scope.workspace_id)),
-        ("knowledge_base_id", scope.knowledge_base_id),
-    ]
-    if field is not None:
-        wanted.append(field)
-    must: list[Any] = [
-        models.FieldCondition(key=key, match=models.MatchValue(value=value))
-        for key, value in wanted
-    ]
-    if narrowing.only_documents is not None:
-        only = models.MatchAny(any=sorted(narrowing.only_documents))
-        must.append(models.FieldCondition(key="document_id", match=only))
-    must_not: list[Any] = [
-        models.FieldCondition(key=key, match=models.MatchAny(any=sorted(values)))
-        for key, values in (
-            ("document_id", narrowing.without_documents),
-            ("version_id", narrowing.without_versions),
-        )
-        if values
-    ]
-    return models.Filter(must=must, must_not=must_not or None)
+    made: models.Filter = scope_filter(models, scope, field=field, narrowing=narrowing)
+    return made

@@ -6,12 +6,17 @@ the server's own clock. Not for a Redis cluster: a request's keys may lie on sev
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import structlog
+
 from app.admission.quotas import Subject, refused, until_tomorrow
 from app.errors import DependencyDown
+
+log = structlog.get_logger(__name__)
 
 _TIMEOUT_S = 1.0
 _DAY_S = 2 * 86_400
@@ -74,6 +79,17 @@ if redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[2]) then
   end
 end
 """
+# KEYS: running, once per ticket and subject. ARGV: lease in s, then the ticket of each key. Only
+# what still counts as running is renewed: a release that overtakes this is not taken back.
+_RENEW = """
+local time = redis.call('TIME')
+local till = tonumber(time[1]) + tonumber(time[2]) / 1000000 + tonumber(ARGV[1])
+for i, running in ipairs(KEYS) do
+  redis.call('ZADD', running, 'XX', till, ARGV[i + 1])
+  redis.call('EXPIRE', running, math.ceil(tonumber(ARGV[1])) + 1)
+end
+"""
+_RENEWALS_PER_LEASE = 3
 _WHAT = ("requests at the same time", "requests a minute", "tokens a minute", "tokens a day")
 
 
@@ -85,7 +101,8 @@ class RedisQuotas:
 
         Args:
             url: as `redis://host:port/database`.
-            lease_s: after how many seconds a request of a killed process stops counting as running.
+            lease_s: after how many seconds a request of a killed process stops counting as running;
+                those of a living one are renewed for as long as they run.
             prefix: what all keys begin with.
         """
         try:
@@ -103,8 +120,11 @@ class RedisQuotas:
         self._admit = self._redis.register_script(_ADMIT)
         self._charge = self._redis.register_script(_CHARGE)
         self._start_day = self._redis.register_script(_START_DAY)
+        self._renew = self._redis.register_script(_RENEW)
         self._lease_s = lease_s
         self._prefix = prefix
+        self._held: dict[str, tuple[Subject, ...]] = {}
+        self._renewing: asyncio.Task[None] | None = None
 
     async def admit(self, subjects: Sequence[Subject], ticket: str) -> None:
         """Count a request as running; QuotaExceeded where a subject may not ask now."""
@@ -123,6 +143,7 @@ class RedisQuotas:
             ]
         index, which, wait = await self._try(self._admit(keys=keys, args=arguments))
         if index < 0:
+            self._hold(subjects, ticket)
             return
         subject = subjects[index]
         most = arguments[2 + 4 * index + which]
@@ -136,6 +157,7 @@ class RedisQuotas:
 
     async def release(self, subjects: Sequence[Subject], ticket: str) -> None:
         """The request runs no more."""
+        self._held.pop(ticket, None)
         for subject in subjects:
             await self._try(self._redis.zrem(self._key(subject, "c"), ticket))
 
@@ -149,8 +171,29 @@ class RedisQuotas:
         await self._try(self._start_day(keys=keys, args=[tokens, _DAY_S]))
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; what still runs counts until its lease ends."""
+        if self._renewing is not None:
+            self._renewing.cancel()
         await self._redis.aclose()
+
+    def _hold(self, subjects: Sequence[Subject], ticket: str) -> None:
+        self._held[ticket] = tuple(subjects)
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.create_task(self._renew_held())
+
+    async def _renew_held(self) -> None:
+        """Renew every lease a few times before it ends, until no request runs."""
+        while self._held:
+            await asyncio.sleep(self._lease_s / _RENEWALS_PER_LEASE)
+            pairs = [(s, ticket) for ticket, subjects in self._held.items() for s in subjects]
+            keys = [self._key(subject, "c") for subject, _ in pairs]
+            tickets = [ticket for _, ticket in pairs]
+            if not keys:
+                continue
+            try:
+                await self._try(self._renew(keys=keys, args=[self._lease_s, *tickets]))
+            except DependencyDown as error:  # asked again soon; until then the lease runs on
+                log.warning("leases_not_renewed", reason=error.detail)
 
     async def _try(self, reply: Any) -> Any:
         try:

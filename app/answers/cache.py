@@ -18,20 +18,22 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from app.db.base import now
+from app.db.base import new_id, now
 from app.db.session import Database
 from app.db.tables import CachedAnswer, CachedAnswerVersion, DocumentVersion
 from app.engines.types import Generation
 from evals.metrics.values import extract_values
 from retrieval.words import content_words, fold
 
+_CACHED = cast(sa.Table, CachedAnswer.__table__)
+_CACHED_VERSIONS = cast(sa.Table, CachedAnswerVersion.__table__)
 _MOST_CANDIDATES = 200
 _NEGATION = re.compile(
     r"\b(?:not|no|nor|never|none|nobody|nothing|without|except|unless|cannot|neither)\b|n['’]t\b",
@@ -117,35 +119,38 @@ def make_key(
     return CacheKey(**{**values, "key_sha256": _sha256(whole), "scope_sha256": _sha256(scope)})
 
 
-def store(session: Session, key: CacheKey, answer_id: str, generation: Generation) -> None:
+def store(rows: sa.Connection, key: CacheKey, answer_id: str, generation: Generation) -> None:
     """Keep a generation, unless what it was made of has ended meanwhile."""
     query = sa.select(sa.func.count()).where(
         DocumentVersion.id.in_(key.versions), DocumentVersion.state.in_(("visible", "retired"))
     )
-    if session.scalar(query) != len(key.versions):
+    if rows.scalar(query) != len(key.versions):
         return
     outdated = sa.and_(
         CachedAnswer.workspace_id == key.workspace_id,
         CachedAnswer.use_case_id == key.use_case_id,
         CachedAnswer.created_at < now() - timedelta(seconds=key.seconds),
     )
-    session.execute(
+    rows.execute(
         sa.delete(CachedAnswer).where(sa.or_(CachedAnswer.key_sha256 == key.key_sha256, outdated))
     )
     vector = None if key.vector is None else np.asarray(key.vector, np.float32).tobytes()
-    row = CachedAnswer(
-        workspace_id=key.workspace_id,
-        use_case_id=key.use_case_id,
-        key_sha256=key.key_sha256,
-        scope_sha256=key.scope_sha256,
-        question=key.question,
-        vector=vector,
-        generation=asdict(generation),
-        answer_id=answer_id,
-    )
-    session.add(row)
-    session.flush()
-    session.add_all(CachedAnswerVersion(cached_id=row.id, version_id=v) for v in key.versions)
+    row = {
+        "id": new_id(),
+        "workspace_id": key.workspace_id,
+        "use_case_id": key.use_case_id,
+        "key_sha256": key.key_sha256,
+        "scope_sha256": key.scope_sha256,
+        "question": key.question,
+        "vector": vector,
+        "generation": asdict(generation),
+        "answer_id": answer_id,
+        "created_at": now(),
+    }
+    rows.execute(_CACHED.insert(), row)
+    if key.versions:
+        made_of = [{"cached_id": row["id"], "version_id": version} for version in key.versions]
+        rows.execute(_CACHED_VERSIONS.insert(), made_of)
 
 
 def same_question(first: str, second: str, passages: Sequence[str]) -> bool:

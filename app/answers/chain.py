@@ -1,11 +1,12 @@
 """The answer chain: the nine steps in order, as a LangChain `Runnable`.
 
-admit and release are the caller's (endpoint and `plan_for`); here: retrieve, pack, prompt,
-generate (or give a cached generation again), ground. Recording is `service.record`.
+admit, release and record are the caller's; here: retrieve, pack, prompt, generate (or give a
+cached generation again), ground.
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from typing import Any
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from app.answers.cache import AnswerCache
-from app.answers.generating import Generator
+from app.answers.generating import Generator, require_fit
 from app.answers.grounding import Grounding, ground, ground_data
 from app.answers.identity import cache_key, identity_of, sha256_json
 from app.answers.types import AnswerRequest, AnswerResult, Citation, Plan, Progress
@@ -23,7 +24,6 @@ from app.engines.streams import Cancellation
 from app.engines.types import EngineError, Generation, GenerationRequest
 from app.errors import BadInput, DependencyDown
 from app.knowledge.view import VersionName
-from app.use_cases.json_schema import DoesNotFit, parse_answer
 from retrieval.context import PackedContext, pack
 from retrieval.search import SearchResult
 from retrieval.types import Hit, context_path
@@ -118,6 +118,12 @@ class AnswerChain(Runnable[AnswerRequest, AnswerResult]):
     def engine_identity(self) -> dict[str, str]:
         """Engine, its version, the base's digest and file."""
         return self._generator.engine.identity
+
+    def on(self, generator: Generator) -> AnswerChain:
+        """The same chain before another engine."""
+        other = copy.copy(self)
+        other._generator = generator
+        return other
 
     def invoke(
         self, input: AnswerRequest, config: RunnableConfig | None = None, **kwargs: Any
@@ -339,9 +345,11 @@ class AnswerChain(Runnable[AnswerRequest, AnswerResult]):
         question = ready.request.question
         schema = ready.sent.json_schema
         if schema is not None and made_by == "engine":
-            _require_fit(generation, schema)
-            return ground_data(generation.text, question, passages)
-        checked = ground(generation.text, question, passages, plan.abstain_sentence)
+            require_fit(generation, schema)
+            checked = ground_data(generation.text, question, passages, schema)
+        else:
+            mend = plan.options.correct_citations
+            checked = ground(generation.text, question, passages, plan.abstain_sentence, mend=mend)
         if plan.options.must_ground and checked.grounded is False and made_by == "engine":
             return Grounding(plan.abstain_sentence, True, (), None, checked.unsupported)
         return checked
@@ -368,6 +376,7 @@ class AnswerChain(Runnable[AnswerRequest, AnswerResult]):
                     quote_end=quote.end,
                     superseded_by=version.superseded_by,
                     attached_at=quote.attached,
+                    corrected_from=quote.instead_of,
                 )
             )
         return tuple(citations)
@@ -380,13 +389,3 @@ def _said(text: str) -> Generation:
 
 def _as_messages(messages: Sequence[Message]) -> tuple[dict[str, str], ...]:
     return tuple({"role": turn["role"], "content": turn["content"]} for turn in messages)
-
-
-def _require_fit(generation: Generation, schema: Mapping[str, Any]) -> None:
-    """Raise EngineError unless the text follows the schema."""
-    try:
-        parse_answer(generation.text, schema)
-    except DoesNotFit as error:
-        cut = generation.finish_reason == "length"
-        why = f"it was cut at {generation.completion_tokens} tokens" if cut else str(error)
-        raise EngineError(f"the answer does not follow the JSON schema: {why}") from error

@@ -35,6 +35,7 @@ async def replay_answer(
             principal.workspace_id,
             answer_id,
             principal.groups,
+            spares=container.answers.spares,
         )
     )
     ticket: Ticket | None = request.scope.get("tandem.ticket")

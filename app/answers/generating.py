@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from app.engines.streams import Cancellation
-from app.engines.types import Engine, Generation, GenerationRequest
+from app.engines.types import Engine, EngineError, Generation, GenerationRequest
 from app.errors import TooSlow
+from app.use_cases.json_schema import DoesNotFit, parse_answer
 
 
 class Abandoned(Exception):
@@ -85,3 +87,13 @@ class Generator:
     def close(self) -> None:
         """Take no more work; what runs ends by itself."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def require_fit(generation: Generation, schema: Mapping[str, Any]) -> None:
+    """Raise EngineError unless the text follows the schema."""
+    try:
+        parse_answer(generation.text, schema)
+    except DoesNotFit as error:
+        cut = generation.finish_reason == "length"
+        why = f"it was cut at {generation.completion_tokens} tokens" if cut else str(error)
+        raise EngineError(f"the answer does not follow the JSON schema: {why}") from error

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from app.answers.alignment import Aligned, align
+from app.answers.correction import correct
 from app.answers.names import unsupported_names
 from evals.metrics.values import unsupported_values
 from retrieval.context import Passage
@@ -25,7 +26,8 @@ class Quote:
     """A cited passage and the span of it that supports the answer, in document characters.
 
     `attached` is the span of the answer that the passage was attached to by alignment; None where
-    the model cited it itself.
+    the model cited it itself. `instead_of` is the number that the model cited, where that passage
+    did not hold the sentence and this one alone did.
     """
 
     passage: Passage
@@ -33,6 +35,7 @@ class Quote:
     start: int
     end: int
     attached: tuple[int, int] | None = None
+    instead_of: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +49,36 @@ class Grounding:
     unsupported: tuple[str, ...]
 
 
-def ground(text: str, question: str, passages: tuple[Passage, ...], abstain: str) -> Grounding:
+def ground(
+    text: str,
+    question: str,
+    passages: tuple[Passage, ...],
+    abstain: str,
+    *,
+    mend: bool = True,
+) -> Grounding:
     """Parse citations; check every value and name of the answer against the passages it cites.
 
     Where the model cited nothing, passages are attached to the sentences that they support; the
-    text stays as it was said.
+    text stays as it was said. Where it cited a passage that does not hold the sentence while one
+    other alone does, the marker is corrected, unless `mend` is False.
     """
     text = text.strip()
     if is_abstention(text, abstain):
         return Grounding(_MARKER.sub("", text), True, (), None, ())
     known = {passage.number: passage for passage in passages}
     text = _without_unknown(text, known)
+    instead_of: dict[int, int] = {}
+    if mend and _MARKER.search(text):
+        mended = correct(text, question, passages)
+        text, instead_of = mended.text, mended.instead_of
     numbers = list(dict.fromkeys(int(number) for number in _MARKER.findall(text)))
     plain = _MARKER.sub("", text)
     if numbers:
-        quotes = tuple(_quote(known[number], plain, question) for number in numbers)
+        quotes = tuple(
+            replace(_quote(known[n], plain, question), instead_of=instead_of.get(n))
+            for n in numbers
+        )
     else:
         quotes = _attached(text, question, align(text, question, passages))
     if not quotes:
@@ -69,9 +87,19 @@ def ground(text: str, question: str, passages: tuple[Passage, ...], abstain: str
     return Grounding(text, False, quotes, not missing, missing)
 
 
-def ground_data(text: str, question: str, passages: tuple[Passage, ...]) -> Grounding:
-    """Check a JSON answer: its values must stand in a passage or in what was asked."""
-    said = "\n".join(_leaves(json.loads(text)))
+def ground_data(
+    text: str,
+    question: str,
+    passages: tuple[Passage, ...],
+    schema: Mapping[str, Any] | None = None,
+) -> Grounding:
+    """Check a JSON answer: its values must stand in a passage or in what was asked.
+
+    What the schema itself offers to choose from (`enum`, `const`) is a label, not a claim.
+    """
+    offered = set(_offered(schema or {}))
+    leaves = _leaves(json.loads(text))
+    said = "\n".join(leaf for leaf in leaves if leaf not in offered)
     missing = _unsupported(said, "", [question, *(passage.text for passage in passages)])
     return Grounding(text.strip(), False, (), not missing, missing)
 
@@ -82,7 +110,19 @@ def _leaves(data: Any) -> list[str]:
         return [leaf for value in data.values() for leaf in _leaves(value)]
     if isinstance(data, list):
         return [leaf for value in data for leaf in _leaves(value)]
+    if isinstance(data, float) and data.is_integer():
+        data = int(data)  # JSON's 49.0 is the passage's 49
     return [] if data is None or isinstance(data, bool) else [str(data)]
+
+
+def _offered(schema: Any) -> list[str]:
+    """The values that a schema names itself, wherever they stand in it."""
+    if isinstance(schema, list):
+        return [value for part in schema for value in _offered(part)]
+    if not isinstance(schema, Mapping):
+        return []
+    found = _leaves([*schema.get("enum", ()), *([schema["const"]] if "const" in schema else [])])
+    return found + [value for part in schema.values() for value in _offered(part)]
 
 
 def _unsupported(plain: str, question: str, evidence: list[str]) -> tuple[str, ...]:

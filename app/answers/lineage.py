@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from app.answers.joined import passage_text
 from app.answers.service import find, refuse_closed
 from app.db.tables import (
     Adapter,
@@ -144,6 +145,7 @@ def _passages(session: Session, answer: Answer) -> list[dict[str, Any]]:
         .where(AnswerChunk.answer_id == answer.id)
         .order_by(AnswerChunk.number)
     )
+    spans = dict(enumerate((answer.request or {}).get("spans", ()), start=1))
     return [
         {
             "number": used.number,
@@ -152,7 +154,7 @@ def _passages(session: Session, answer: Answer) -> list[dict[str, Any]]:
             "version_state": version.state,
             "heading": " > ".join(chunk.heading_path) if chunk else "",
             "page": chunk.page_start if chunk else None,
-            "text": chunk.text if chunk else None,
+            "text": passage_text(session, chunk, spans.get(used.number)) if chunk else None,
             "score": used.score,
             "cited": used.cited,
             "quote": used.quote,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
@@ -104,13 +104,24 @@ class _EventStream(StreamingResponse):
 async def _start(
     container: Container, asked: AnswerRequest, stream: bool, ticket: Ticket | None
 ) -> _Run:
-    """Plan the answer (errors come at once) and let it run."""
+    """Plan the answer and let it run; errors of a stream's plan come before its 200 is out."""
     progress = Progress()
-    beat_s = container.settings.heartbeat_s if stream else _GONE_S
-    events = await container.runner.call(
-        lambda: container.answers.stream(asked, pieces=stream, progress=progress)
-    )
+    if stream:
+        events = await container.runner.call(
+            lambda: container.answers.stream(asked, progress=progress)
+        )
+        beat_s = container.settings.heartbeat_s
+    else:
+        events = _planned(container, asked, progress)
+        beat_s = _GONE_S
     return _Run(container, container.runner.read(events, beat_s), progress, ticket)
+
+
+def _planned(
+    container: Container, asked: AnswerRequest, progress: Progress
+) -> Iterator[str | AnswerResult]:
+    """A whole answer, planned in the thread that makes it."""
+    yield from container.answers.stream(asked, pieces=False, progress=progress)
 
 
 async def _finished(run: _Run, request: Request) -> AnswerResult | None:
@@ -155,9 +166,10 @@ async def _sse(run: _Run, model: str, include_usage: bool) -> AsyncGenerator[str
         run.end(result)
     if result is None:
         return
-    last = {"annotations": citation_annotations(result)}
+    shown = as_json(result)
+    last = {"annotations": citation_annotations(result, shown["citations"])}
     final = chunk(stream_id, model, last, result.finish_reason)
-    final["tandem"] = as_json(result) | {"text": result.text}
+    final["tandem"] = shown | {"text": result.text}
     yield _data(final)
     if include_usage:
         yield _data(chunk(stream_id, model, {}) | {"choices": [], "usage": usage(result)})

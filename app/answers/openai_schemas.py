@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -154,6 +154,7 @@ class ChatRequest(BaseModel):
 
 def completion(result: AnswerResult) -> dict[str, Any]:
     """A whole chat completion."""
+    told = as_json(result)
     return {
         "id": f"chatcmpl-{result.id}",
         "object": "chat.completion",
@@ -165,14 +166,14 @@ def completion(result: AnswerResult) -> dict[str, Any]:
                 "message": {
                     "role": "assistant",
                     "content": result.text,
-                    "annotations": citation_annotations(result),
+                    "annotations": citation_annotations(result, told["citations"]),
                 },
                 "finish_reason": result.finish_reason,
                 "logprobs": None,
             }
         ],
         "usage": usage(result),
-        "tandem": as_json(result),
+        "tandem": told,
     }
 
 
@@ -198,14 +199,16 @@ def usage(result: AnswerResult) -> dict[str, int]:
     }
 
 
-def citation_annotations(result: AnswerResult) -> list[dict[str, Any]]:
-    """Citations as OpenAI's `url_citation`.
+def citation_annotations(
+    result: AnswerResult, shown: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Citations as OpenAI's `url_citation`; `shown` is `as_json`'s form of them.
 
     They stand at their markers in the text; those attached by alignment at the sentence that they
     support.
     """
     found = []
-    for citation in result.citations:
+    for citation, whole in zip(result.citations, shown, strict=True):
         marker = f"[{citation.number}]"
         start = result.text.find(marker)
         end = start + len(marker)
@@ -221,7 +224,7 @@ def citation_annotations(result: AnswerResult) -> list[dict[str, Any]]:
                     "url": f"tandem://{citation.document}?version={citation.version}"
                     f"#{citation.quote_start}-{citation.quote_end}",
                 },
-                "tandem": asdict(citation),
+                "tandem": whole,
             }
         )
     return found

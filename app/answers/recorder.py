@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
 
 from app.answers.cache import CacheKey, store
 from app.answers.types import AnswerRequest, AnswerResult, Plan
@@ -19,8 +18,8 @@ from app.db.tables import Answer, AnswerChunk
 from app.engines.types import Generation
 
 # The tables themselves: many rows in one statement, without the ORM's bookkeeping for each.
-_ANSWERS = cast(sa.Table, Answer.__table__)
-_CHUNKS = cast(sa.Table, AnswerChunk.__table__)
+_ADD_ANSWERS = cast(sa.Table, Answer.__table__).insert()
+_ADD_CHUNKS = cast(sa.Table, AnswerChunk.__table__).insert()
 
 
 @dataclass(slots=True)
@@ -56,8 +55,8 @@ class Recorder:
 
     def _commit(self, batch: Sequence[_Item]) -> None:
         try:
-            with self._database.session() as session:
-                _insert(session, batch)
+            with self._database.writing_rows() as rows:
+                _insert(rows, batch)
             for item in batch:
                 item.error = None
         except SQLAlchemyError as error:
@@ -74,14 +73,14 @@ class Recorder:
                 item.done = True
 
 
-def _insert(session: Session, batch: Sequence[_Item]) -> None:
-    session.execute(_ANSWERS.insert(), [item.answer for item in batch])
+def _insert(rows: sa.Connection, batch: Sequence[_Item]) -> None:
+    rows.execute(_ADD_ANSWERS, [item.answer for item in batch])
     chunks = [row for item in batch for row in item.chunks]
     if chunks:
-        session.execute(_CHUNKS.insert(), chunks)
+        rows.execute(_ADD_CHUNKS, chunks)
     for item in batch:
         if item.cached is not None:
-            store(session, item.cached[0], str(item.answer["id"]), item.cached[1])
+            store(rows, item.cached[0], str(item.answer["id"]), item.cached[1])
 
 
 def _kept(result: AnswerResult) -> tuple[CacheKey, Generation] | None:
@@ -127,17 +126,16 @@ def _answer_row(request: AnswerRequest, plan: Plan, result: AnswerResult) -> dic
 
 def _replayable(request: AnswerRequest, plan: Plan, result: AnswerResult) -> dict[str, Any]:
     """What determined the prompt besides question, history and passages."""
-    fallback = result.fallback
     return {
         "system": request.system,
         "system_prompt": plan.system_prompt,
         "abstain_sentence": plan.abstain_sentence,
         "json_schema": request.json_schema or plan.options.json_schema,
         "must_ground": plan.options.must_ground,
+        "spans": [[p.hit.start_char, p.hit.end_char] for p in result.passages],
         "groups": None if request.groups is None else sorted(request.groups),
         "where": dict(request.where),
-        "fallback": fallback
-        and {"wanted": fallback.wanted, "used": fallback.used, "reason": fallback.reason},
+        "fallback": result.fallback and asdict(result.fallback),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,9 @@ from sqlalchemy.orm import Session
 
 from app.answers.chain import AnswerChain
 from app.answers.identity import prompt_sha256
-from app.answers.service import find, reference, refuse_closed
+from app.answers.joined import passage_text
+from app.answers.planning import reference
+from app.answers.service import find, refuse_closed
 from app.answers.types import AnswerRequest, Plan
 from app.db.session import Database
 from app.db.tables import (
@@ -89,11 +91,14 @@ def replay(
     workspace_id: str,
     answer_id: str,
     groups: frozenset[str] | None = None,
+    *,
+    spares: Sequence[AnswerChain] = (),
 ) -> Replay:
     """Generate a recorded answer again from what SQL has of it.
 
     The passages are read as the versions that were used, retired ones too; the prompt is rendered
     and encoded anew. Texts are compared as the engine said them, before citations were checked.
+    An answer that one of the `spares` made is asked of that engine again.
 
     Raises:
         NotFound: There is no such answer, or it was made of documents closed to these groups.
@@ -111,6 +116,7 @@ def replay(
         adapter = session.get(Adapter, answer.adapter_id) if answer.adapter_id else None
         use_case = session.get_one(UseCase, answer.use_case_id)
     identity = answer.identity
+    chain = _same_engine(identity, (chain, *spares))
     changed = _changed_engine(identity, chain.engine_identity)
     changed += _changed_adapter(identity, adapter)
     if identity.get("template") != chain.template:
@@ -137,6 +143,14 @@ def replay(
     return Replay(answer_id, made.text == recorded, recorded, made.text, tuple(changed), tokens)
 
 
+def _same_engine(identity: Mapping[str, Any], chains: Sequence[AnswerChain]) -> AnswerChain:
+    """The chain before the engine that made the answer; the first one where there is none."""
+    for chain in chains:
+        if all(identity.get(name) == value for name, value in chain.engine_identity.items()):
+            return chain
+    return chains[0]
+
+
 def _changed_engine(identity: Mapping[str, Any], now: Mapping[str, str]) -> list[Change]:
     """Whatever the engine itself says determines its texts."""
     recorded = {name: value for name, value in identity.items() if name not in _OWN}
@@ -158,8 +172,18 @@ def _changed_adapter(identity: Mapping[str, Any], adapter: Adapter | None) -> li
     return []
 
 
-def _passages(session: Session, answer: Answer) -> tuple[list[tuple[list[str], Chunk]], list[str]]:
-    """(titles it may have had, chunk) in prompt order, and the names of those that are gone."""
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A passage as it was put before the model, under one of these titles."""
+
+    titles: list[str]
+    heading_path: list[str]
+    text: str
+
+
+def _passages(session: Session, answer: Answer) -> tuple[list[_Shown], list[str]]:
+    """The passages in prompt order, and the names of those that cannot be read any more."""
+    spans = dict(enumerate((answer.request or {}).get("spans", ()), start=1))
     query = (
         sa.select(AnswerChunk.number, Document.external_id, DocumentVersion, Chunk)
         .join(Document, Document.id == AnswerChunk.document_id)
@@ -168,15 +192,19 @@ def _passages(session: Session, answer: Answer) -> tuple[list[tuple[list[str], C
         .where(AnswerChunk.answer_id == answer.id)
         .order_by(AnswerChunk.number)
     )
-    found: list[tuple[list[str], Chunk]] = []
+    found: list[_Shown] = []
     gone: list[str] = []
     for number, external_id, version, chunk in session.execute(query):
         if chunk is None or version.state == "purged":
             gone.append(f"[{number}] {external_id} version {version.number} was deleted")
             continue
+        text = passage_text(session, chunk, spans.get(number))
+        if text is None:
+            gone.append(f"[{number}] {external_id}: chunks that were joined to it are not there")
+            continue
         # A document without a title of its own is indexed with an empty one.
         titles = [version.title, ""] if version.title == external_id else [version.title]
-        found.append((titles, chunk))
+        found.append(_Shown(titles, chunk.heading_path, text))
     return found, gone
 
 
@@ -216,14 +244,14 @@ def _prompt(
     chain: AnswerChain,
     request: AnswerRequest,
     plan: Plan,
-    passages: list[tuple[list[str], Chunk]],
+    passages: Sequence[_Shown],
     wanted: str,
 ) -> tuple[Any, str]:
     """The prompt with the recorded digest if one of the titles gives it, else the usual one."""
     for blank in (True, False):
         rendered = [
-            Passage(context_path(titles[-1 if blank else 0], chunk.heading_path), chunk.text)
-            for titles, chunk in passages
+            Passage(context_path(p.titles[-1 if blank else 0], p.heading_path), p.text)
+            for p in passages
         ]
         sent = chain.prompt(request, plan, rendered)
         digest = prompt_sha256(sent.prompt_ids)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,27 +11,45 @@ import structlog
 from sqlalchemy.orm import Session
 
 from app.answers.chain import AnswerChain
+from app.answers.planning import read_plan
 from app.answers.recorder import Recorder
-from app.answers.types import AnswerRequest, AnswerResult, Fallback, Plan, Progress
+from app.answers.types import AnswerRequest, AnswerResult, Citation, Fallback, Plan, Progress
 from app.db.session import Database
-from app.db.tables import Adapter, Answer, AnswerChunk, UseCase
-from app.engines.types import AdapterRef
-from app.errors import BadInput, DependencyDown, NotFound
+from app.db.tables import Answer, AnswerChunk
+from app.errors import DependencyDown, NotFound
 from app.knowledge import service as knowledge
 from app.knowledge.view import VersionName
-from app.use_cases import service as use_cases
-from app.use_cases.options import PASSAGE, serving_options
+from app.use_cases.options import PASSAGE
 from retrieval.types import Hit
 
 log = structlog.get_logger(__name__)
+
+# All values are flat: `asdict` would copy each of them.
+_CITATION = tuple(field.name for field in fields(Citation))
 
 
 class AnswerService:
     """The answer chain with plan, fallback and record around it."""
 
-    def __init__(self, database: Database, chain: AnswerChain, reader_digest: str | None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        chain: AnswerChain,
+        reader_digest: str | None,
+        spares: Sequence[AnswerChain] = (),
+    ) -> None:
+        """Wire the service.
+
+        Args:
+            database: the application database.
+            chain: makes the answers.
+            reader_digest: the reader that ships with Tandem, where it fits the base model.
+            spares: the same chain before other engines, tried in turn where the first one fails.
+        """
         self._database = database
         self.chain = chain
+        self.spares = tuple(spares)
+        self._chains = (chain, *spares)
         self._reader_digest = reader_digest
         self._recorder = Recorder(database)
 
@@ -68,43 +85,42 @@ class AnswerService:
     def _answered(
         self, request: AnswerRequest, plan: Plan, pieces: bool, progress: Progress
     ) -> Iterator[str | AnswerResult]:
-        """The plan's answer; where that fails before its first word, the next of the fallback."""
-        steps = (plan.arm, *(step for step in plan.options.fallback if step != plan.arm))
+        """The plan's answer; where that fails before its first word, the next of the fallback.
+
+        Every arm is asked of all engines before the next arm is tried.
+        """
+        arms = (plan.arm, *(step for step in plan.options.fallback if step != plan.arm))
+        attempts = [
+            (step, chain)
+            for step in arms
+            for chain in self._chains[: 1 if step == PASSAGE else None]
+        ]
         reason = ""
-        for index, step in enumerate(steps):
+        for index, (step, chain) in enumerate(attempts):
             said = False
             try:
-                used = plan if index == 0 else self._plan_of_step(request, plan, step)
-                for event in self._events(request, used, step, pieces, progress):
+                used = plan if step == plan.arm else self._plan_of_step(request, plan, step)
+                for event in _events(chain, request, used, step, pieces, progress):
                     said = said or (isinstance(event, str) and bool(event))
                     if isinstance(event, AnswerResult):
                         if index:
-                            event = replace(event, fallback=Fallback(plan.arm, step, reason))
+                            engine = None if chain is self.chain else _name(chain)
+                            told = Fallback(plan.arm, step, reason, engine)
+                            event = replace(event, fallback=told)
                         if request.record:
                             self._recorder.write(request, used, event)
                     yield event
                 return
             except DependencyDown as error:
-                if said or index == len(steps) - 1:
+                if said or index == len(attempts) - 1:
                     raise
                 reason = error.detail
                 log.warning("fell_back", use_case=plan.use_case, failed=step, reason=reason)
 
-    def _events(
-        self,
-        request: AnswerRequest,
-        plan: Plan,
-        step: str,
-        pieces: bool,
-        progress: Progress,
-    ) -> Iterator[str | AnswerResult]:
-        if step != PASSAGE:
-            yield from self.chain.events(request, plan, stream=pieces, progress=progress)
-            return
-        result = self.chain.quote(request, plan)
-        if pieces:
-            yield result.text
-        yield result
+    def close(self) -> None:
+        """Take no more work."""
+        for chain in self._chains:
+            chain.close()
 
     def _plan_of_step(self, request: AnswerRequest, plan: Plan, step: str) -> Plan:
         return plan if step == PASSAGE else self.plan_for(replace(request, arm=step))
@@ -116,58 +132,35 @@ class AnswerService:
             NotFound: Use case or adapter.
             BadInput: An arm that does not exist or cannot serve this use case.
         """
-        with self._database.reading() as session:
-            use_case = use_cases.get(session, request.workspace_id, request.use_case)
-            arm = request.arm or use_case.arm
-            use_cases.check_arm(arm)
-            if arm in ("rag", "hybrid") and not use_case.knowledge_base_ids:
-                raise BadInput(
-                    f"use case {use_case.name!r} has no knowledge base: arm {arm!r} needs one"
-                )
-            adapter = None
-            if arm in ("tuned", "hybrid"):
-                adapter = self._adapter(session, use_case, request.adapter)
-        return Plan(
-            use_case_id=use_case.id,
-            use_case=use_case.name,
-            arm=arm,
-            knowledge_base_ids=tuple(use_case.knowledge_base_ids),
-            system_prompt=use_case.system_prompt,
-            abstain_sentence=use_case.abstain_sentence,
-            adapter=reference(adapter),
-            adapter_id=adapter.id if adapter else None,
-            adapter_name=adapter.name if adapter else None,
-            options=serving_options(use_case.options),
-        )
-
-    def _adapter(self, session: Session, use_case: UseCase, wanted: str | None) -> Adapter:
-        if wanted or use_case.adapter_id:
-            name = wanted or str(use_case.adapter_id)
-            return use_cases.find_adapter(session, use_case.workspace_id, name)
-        reader = session.scalar(
-            sa.select(Adapter).where(
-                Adapter.digest == self._reader_digest, Adapter.workspace_id.is_(None)
-            )
-        )
-        if reader is None:
-            raise NotFound(
-                "no adapter to serve with: the reader that ships with Tandem was made for the "
-                "default base model, tune one with `tandem tune`"
-            )
-        return reader
+        return read_plan(self._database, request, self._reader_digest)
 
 
-def reference(adapter: Adapter | None) -> AdapterRef | None:
-    """An adapter as engines are told of it."""
-    if adapter is None:
-        return None
-    return AdapterRef(adapter.digest, Path(adapter.gguf_path), Path(adapter.path))
+def _events(
+    chain: AnswerChain,
+    request: AnswerRequest,
+    plan: Plan,
+    step: str,
+    pieces: bool,
+    progress: Progress,
+) -> Iterator[str | AnswerResult]:
+    if step != PASSAGE:
+        yield from chain.events(request, plan, stream=pieces, progress=progress)
+        return
+    result = chain.quote(request, plan)
+    if pieces:
+        yield result.text
+    yield result
+
+
+def _name(chain: AnswerChain) -> str:
+    identity = chain.engine_identity
+    return f"{identity['engine']} {identity['engine_version']}"
 
 
 def describe_versions(database: Database, version_ids: Sequence[str]) -> dict[str, VersionName]:
     """How versions are called, by their ids."""
-    with database.reading() as session:
-        return knowledge.version_names(session, version_ids)
+    with database.rows() as rows:
+        return knowledge.version_names(rows, version_ids)
 
 
 def find(session: Session, workspace_id: str, answer_id: str) -> Answer:
@@ -199,7 +192,9 @@ def as_json(result: AnswerResult) -> dict[str, Any]:
         "made_by": result.made_by,
         "cached_from": result.cached_from,
         "fallback": result.fallback and asdict(result.fallback),
-        "citations": [asdict(citation) for citation in result.citations],
+        "citations": [
+            {name: getattr(citation, name) for name in _CITATION} for citation in result.citations
+        ],
         "identity": result.identity,
         "identity_sha256": result.identity_sha256,
         "timings": dict(result.timings),

@@ -88,7 +88,8 @@ class Citation:
     `quote_start`/`quote_end` are characters of the document version's text. `superseded_by` is the
     number of the version that has replaced the cited one, 0 where the document is gone.
     `attached_at` is the span of the answer that the citation was attached to by alignment; None
-    where the model cited it itself.
+    where the model cited it itself. `corrected_from` is the number the model cited instead, where
+    that passage did not hold the sentence and this one alone did.
     """
 
     number: int
@@ -105,15 +106,21 @@ class Citation:
     quote_end: int
     superseded_by: int | None = None
     attached_at: tuple[int, int] | None = None
+    corrected_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """Why a request was not answered as its use case serves, and what answered instead."""
+    """Why a request was not answered as its use case serves, and what answered instead.
+
+    `wanted` and `used` are arms (`used` may be `passage`), the same where another engine answered;
+    `engine` is the name of that engine, None for the first one.
+    """
 
     wanted: str
     used: str
     reason: str
+    engine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ def make_engine(settings: Settings, base: BaseModel) -> Engine:
         max_adapters=settings.max_resident_adapters,
         patience_s=settings.adapter_patience_s,
         turn_end=_turn_end(base) if settings.reuse_prefix else None,
+        merged=settings.merge_adapters,
     )
 
 

@@ -2,24 +2,28 @@
 
 llama.cpp takes its adapters when a server object is made. A new adapter therefore gets a new
 server object beside the old one, which shares the file-mapped weights with it; requests under way
-finish on the old one, which is then freed.
+finish on the old one, which is then freed. An adapter may instead be merged into a copy of the
+base, which then has a server object of its own.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-import secrets
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from app.engines.adapter_files import check_adapter_file
+from app.engines.llamacpp_calls import as_generation, raise_on_error, stream_completion
+from app.engines.llamacpp_server import Resident, ServerMaker
 from app.engines.prefixes import Held, boundary, priming
 from app.engines.slots import SlotScheduler
 from app.engines.streams import Cancellation, Cancelled, Emit, PieceStream
@@ -29,25 +33,6 @@ from app.errors import BadInput, ModelMissing
 log = structlog.get_logger(__name__)
 
 _CLOSE_S = 10.0
-
-
-class _Resident:
-    """One server object with its adapters and the number of requests that use it."""
-
-    def __init__(self, server: Any, adapters: tuple[AdapterRef, ...]) -> None:
-        self.server = server
-        self.adapters = adapters
-        self.slot_of = {adapter.digest: index for index, adapter in enumerate(adapters)}
-        self.users = 0
-        self.retired = False
-        self.held: dict[int, Held] = {}
-
-    def let_go(self) -> Any:
-        """The server, once nobody uses it any more; it is freed outside of the engine's lock."""
-        if not self.retired or self.users:
-            return None
-        server, self.server = self.server, None
-        return server
 
 
 class LlamaCppEngine:
@@ -64,6 +49,7 @@ class LlamaCppEngine:
         max_adapters: int = 16,
         patience_s: float = 1.0,
         turn_end: int | None = None,
+        merged: bool = False,
     ) -> None:
         """Load the base model.
 
@@ -78,6 +64,8 @@ class LlamaCppEngine:
                 `SlotScheduler`.
             turn_end: token id that ends a turn; with it the evaluated first turn of a prompt is
                 reused, see `prefixes`.
+            merged: merge every adapter into a copy of the base when it is loaded: no overhead per
+                token, but seconds to load and a base's worth of memory each.
 
         Raises:
             ModelMissing: If the file is not there.
@@ -86,8 +74,9 @@ class LlamaCppEngine:
             raise ModelMissing(f"base model {model} is not here: run `tandem models pull`")
         self._model = model
         self._base_sha256 = base_sha256
-        self._threads = threads or os.cpu_count() or 1
-        self._slots = slots
+        self._maker = ServerMaker(model, threads or os.cpu_count() or 1, slots, context_tokens)
+        self._merges = merged
+        self._merged: OrderedDict[str, Resident] = OrderedDict()
         self._context_tokens = context_tokens
         self._max_adapters = max_adapters
         self._turn_end = turn_end
@@ -96,23 +85,30 @@ class LlamaCppEngine:
         self._lock = threading.Lock()
         self._build_lock = threading.Lock()
         self._closed = False
-        self._current = self._build(())
+        self._current = self._maker.beside(())
 
     @property
     def identity(self) -> dict[str, str]:
         """Engine, its version, the base's digest, the file served, and where prompts are split.
 
-        The split decides the last bits of the logits, and so at times the answer.
+        The split decides the last bits of the logits, and so at times the answer; so does an
+        adapter that is merged, and the bytes of the file: its name is followed by their digest.
         """
         import xllamacpp
 
-        return {
+        merged = {"adapters": "merged into the base"} if self._merges else {}
+        return merged | {
             "engine": "llamacpp",
             "engine_version": str(xllamacpp.__version__),
             "base_sha256": self._base_sha256,
-            "file": self._model.name,
+            "file": f"{self._model.name}@{self._file_digest[:16]}",
             "prompt_split": "nowhere" if self._turn_end is None else "after the system text",
         }
+
+    @cached_property
+    def _file_digest(self) -> str:
+        with self._model.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     @property
     def context_tokens(self) -> int:
@@ -125,6 +121,9 @@ class LlamaCppEngine:
         Raises:
             EngineError: If llama.cpp refuses the file; the adapters served so far stay.
         """
+        if self._merges:
+            self._load_merged(adapter)
+            return
         with self._build_lock:
             with self._lock:
                 current = self._current
@@ -138,6 +137,7 @@ class LlamaCppEngine:
     def drop_adapter(self, digest: str) -> None:
         """Free an adapter's memory without interrupting requests under way."""
         with self._build_lock:
+            self._drop_merged(digest)
             with self._lock:
                 kept = tuple(a for a in self._current.adapters if a.digest != digest)
                 if len(kept) == len(self._current.adapters):
@@ -147,7 +147,7 @@ class LlamaCppEngine:
     @property
     def adapters(self) -> tuple[str, ...]:
         """Digests of the resident adapters."""
-        return tuple(self._current.slot_of)
+        return tuple(self._merged if self._merges else self._current.slot_of)
 
     @property
     def load(self) -> dict[str, int]:
@@ -159,15 +159,15 @@ class LlamaCppEngine:
         with self._slot(request, Cancellation()) as slot, self._use(request.adapter) as resident:
             body, held = self._ready(request, resident, slot)
             reply = resident.server.handle_completions(body)
-            _raise_on_error(reply)
+            raise_on_error(reply)
             resident.held[slot] = held
-            return _generation(reply, reply["choices"][0]["text"])
+            return as_generation(reply, reply["choices"][0]["text"])
 
     def stream(self, request: GenerationRequest) -> Iterator[str | Generation]:
         """Pieces of text as they come, then the whole `Generation`.
 
         `close()`, from any thread, gives a waiting request's place up at once and ends a generating
-        one at its next token.
+        one at its next token, or at the next `BATCH_TOKENS` of its prompt.
         """
 
         def work(emit: Emit, cancellation: Cancellation) -> Generation:
@@ -176,7 +176,7 @@ class LlamaCppEngine:
                 self._use(request.adapter) as resident,
             ):
                 body, held = self._ready(request, resident, slot)
-                done = _stream(resident.server, body | {"stream": True}, emit, cancellation)
+                done = stream_completion(resident.server, body, emit, cancellation)
                 resident.held[slot] = held
                 return done
 
@@ -186,12 +186,14 @@ class LlamaCppEngine:
         """Refuse later requests, let those under way end (10 s at most), free the model."""
         with self._lock:
             self._closed = True
-            self._current.retired = True
+            held = [self._current, *self._merged.values()]
+            for resident in held:
+                resident.retired = True
         deadline = time.monotonic() + _CLOSE_S
-        while self._current.users and time.monotonic() < deadline:
+        while any(resident.users for resident in held) and time.monotonic() < deadline:
             time.sleep(0.05)
         with self._lock:
-            unused = self._current.let_go()
+            unused = [resident.let_go() for resident in held]
         del unused
 
     @contextmanager
@@ -213,7 +215,7 @@ class LlamaCppEngine:
             self._scheduler.leave(ticket)
 
     @contextmanager
-    def _use(self, adapter: AdapterRef | None) -> Iterator[_Resident]:
+    def _use(self, adapter: AdapterRef | None) -> Iterator[Resident]:
         resident = self._hold(adapter)
         try:
             yield resident
@@ -223,7 +225,7 @@ class LlamaCppEngine:
                 unused = resident.let_go()
             del unused
 
-    def _hold(self, adapter: AdapterRef | None) -> _Resident:
+    def _hold(self, adapter: AdapterRef | None) -> Resident:
         """The present server object, counted as in use, with the adapter among its own."""
         while True:
             if adapter is not None:
@@ -231,13 +233,42 @@ class LlamaCppEngine:
             with self._lock:
                 if self._closed:
                     raise EngineError("the engine is shutting down")
-                resident = self._current
-                # Another request's adapter may have pushed this one out in between.
-                if adapter is None or adapter.digest in resident.slot_of:
-                    if adapter is not None:
-                        self._recent.move_to_end(adapter.digest)
+                resident = self._chosen(adapter)
+                if resident is not None:
                     resident.users += 1
                     return resident
+
+    def _chosen(self, adapter: AdapterRef | None) -> Resident | None:
+        """Who serves it; None where another request's adapter pushed this one out in between."""
+        if adapter is None:
+            return self._current
+        order = self._merged if self._merges else self._recent
+        if adapter.digest not in order:
+            return None
+        order.move_to_end(adapter.digest)
+        return self._merged[adapter.digest] if self._merges else self._current
+
+    def _load_merged(self, adapter: AdapterRef) -> None:
+        with self._build_lock:
+            if adapter.digest in self._merged:
+                return
+            check_adapter_file(adapter)
+            fresh = self._maker.merged(adapter)
+            with self._lock:
+                self._merged[adapter.digest] = fresh
+                oldest = list(self._merged)[: -self._max_adapters]
+            for digest in oldest:
+                self._drop_merged(digest)
+            log.info("adapter_merged", digest=adapter.digest[:12], resident=len(self._merged))
+
+    def _drop_merged(self, digest: str) -> None:
+        unused = None
+        with self._lock:
+            resident = self._merged.pop(digest, None)
+            if resident is not None:
+                resident.retired = True
+                unused = resident.let_go()
+        del unused
 
     def _room(self, request: GenerationRequest) -> int:
         room = self._context_tokens - len(request.prompt_ids)
@@ -249,7 +280,7 @@ class LlamaCppEngine:
         return min(request.max_tokens, room)
 
     def _ready(
-        self, request: GenerationRequest, resident: _Resident, slot: int
+        self, request: GenerationRequest, resident: Resident, slot: int
     ) -> tuple[dict[str, Any], Held]:
         """The body of a request after its slot was primed, and what the slot holds after it."""
         body = self._body(request, resident) | {"id_slot": slot}
@@ -263,12 +294,13 @@ class LlamaCppEngine:
                 reply = resident.server.handle_completions(
                     body | {"prompt": first.ids, "n_predict": 0, "cache_prompt": first.keep}
                 )
-                _raise_on_error(reply)
+                raise_on_error(reply)
             body["cache_prompt"] = True
         return body, Held(adapter, at, tuple(request.prompt_ids))
 
-    def _body(self, request: GenerationRequest, resident: _Resident) -> dict[str, Any]:
-        chosen = None if request.adapter is None else resident.slot_of[request.adapter.digest]
+    def _body(self, request: GenerationRequest, resident: Resident) -> dict[str, Any]:
+        digest = request.adapter.digest if request.adapter else None
+        chosen = resident.slot_of.get(digest) if digest else None
         constraint = {} if request.json_schema is None else {"json_schema": request.json_schema}
         return constraint | {
             "prompt": request.prompt_ids,
@@ -285,9 +317,9 @@ class LlamaCppEngine:
             ],
         }
 
-    def _replace(self, adapters: tuple[AdapterRef, ...]) -> _Resident:
+    def _replace(self, adapters: tuple[AdapterRef, ...]) -> Resident:
         """Serve with these adapters from now on; the old server ends with its last request."""
-        fresh = self._build(adapters)
+        fresh = self._maker.beside(adapters)
         with self._lock:
             old, self._current = self._current, fresh
             recency = [digest for digest in self._recent if digest in fresh.slot_of]
@@ -298,96 +330,3 @@ class LlamaCppEngine:
             unused = old.let_go()
         del unused
         return fresh
-
-    def _build(self, adapters: tuple[AdapterRef, ...]) -> _Resident:
-        import xllamacpp
-
-        params = xllamacpp.CommonParams()
-        params.model.path = str(self._model)
-        params.n_ctx = self._context_tokens * self._slots
-        params.n_parallel = self._slots
-        params.cpuparams.n_threads = self._threads
-        params.cpuparams_batch.n_threads = self._threads
-        params.warmup = False
-        # llama.cpp would keep up to 8 GiB of old prompts in memory.
-        params.cache_ram_mib = 0
-        params.verbosity = -1
-        # xllamacpp always opens a loopback port: nobody learns this key, so nobody can use it.
-        params.api_keys = [secrets.token_urlsafe(32)]
-        params.cors_origins = ""
-        params.endpoint_slots = False
-        params.endpoint_props = False
-        params.ui = False
-        loras = []
-        for adapter in adapters:
-            if not adapter.gguf.is_file():
-                raise EngineError(f"adapter file {adapter.gguf.name} is missing")
-            info = xllamacpp.CommonAdapterLoraInfo()
-            info.path = str(adapter.gguf)
-            info.scale = 0.0
-            loras.append(info)
-        params.lora_adapters = loras
-        try:
-            server = xllamacpp.Server(params)
-            _answer_once(server, len(adapters) - 1)
-        except RuntimeError as error:
-            what = f"adapter {adapters[-1].digest[:12]}" if adapters else self._model.name
-            raise EngineError(f"llama.cpp could not load {what}: {error}") from error
-        return _Resident(server, adapters)
-
-
-def _answer_once(server: Any, adapter: int) -> None:
-    """Let a new server compute one token, with its newest adapter, before it takes over.
-
-    It also makes sure that the server's loop has begun: one that is freed before that is waited
-    for without end (its loop starts after it was told to stop).
-    """
-    lora = [{"id": adapter, "scale": 1.0}] if adapter >= 0 else []
-    _raise_on_error(server.handle_completions({"prompt": [0, 0], "n_predict": 1, "lora": lora}))
-
-
-def _stream(
-    server: Any, body: dict[str, Any], emit: Emit, cancellation: Cancellation
-) -> Generation:
-    pieces: list[str] = []
-    last: dict[str, Any] = {}
-
-    def on_event(event: dict[str, Any]) -> bool:
-        """True ends the generation in llama.cpp."""
-        last.clear()
-        last.update(event)
-        if cancellation.is_set() or "error" in event:
-            return True
-        piece = event["choices"][0]["text"]
-        if piece:
-            pieces.append(piece)
-            emit(piece)
-        return False
-
-    server.handle_completions(body, on_event)
-    if cancellation.is_set():
-        raise Cancelled
-    _raise_on_error(last)
-    return _generation(last, "".join(pieces))
-
-
-def _raise_on_error(reply: dict[str, Any]) -> None:
-    error = reply.get("error")
-    if error and error.get("code") == 400:
-        raise BadInput(f"llama.cpp refuses the request: {error.get('message', error)}")
-    if error:
-        raise EngineError(f"generation failed: {error.get('message', error)}")
-
-
-def _generation(reply: dict[str, Any], text: str) -> Generation:
-    timings = reply.get("timings", {})
-    usage = reply["usage"]
-    return Generation(
-        text=text,
-        finish_reason=str(reply["choices"][0]["finish_reason"]),
-        prompt_tokens=int(usage["prompt_tokens"]),
-        completion_tokens=int(usage["completion_tokens"]),
-        prefill_s=float(timings.get("prompt_ms", 0.0)) / 1000,
-        decode_s=float(timings.get("predicted_ms", 0.0)) / 1000,
-        details={"cached_tokens": int(timings.get("cache_n", 0))},
-    )

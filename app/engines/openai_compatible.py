@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 _TRIES = 3
 _PAUSE_S = 0.25
 _BUSY = (429, 502, 503, 504)
+_TOLD_S = 60.0
+_AWAY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class OpenAICompatibleEngine:
         self._running = 0
         self._model = address.model
         self._version: str | None = None
+        self._told_until = 0.0
         headers = {"Authorization": f"Bearer {address.api_key}"} if address.api_key else {}
         self._client = httpx.Client(
             base_url=address.url.rstrip("/").removesuffix("/v1"),
@@ -90,12 +93,17 @@ class OpenAICompatibleEngine:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Server kind, its version where it tells, the base's digest and its name there."""
+        """Server kind, its version where it tells, the base's digest and its name there.
+
+        Version and name are asked for again after every new connection and at least once a minute,
+        for a server may be replaced by another one. While it is away, what it said last counts.
+        """
+        self._ask_again()
         return {
             "engine": f"openai_compatible/{self._address.dialect}",
-            "engine_version": self._server_version(),
+            "engine_version": self._version or "unknown",
             "base_sha256": self._base_sha256,
-            "file": self._known_model(),
+            "file": self._model or "unknown",
         }
 
     @property
@@ -181,7 +189,9 @@ class OpenAICompatibleEngine:
         if request.adapter is not None:
             body |= self._prepare(request.adapter)
         with (
-            self._client.stream("POST", self._dialect.path, json=body) as response,
+            self._client.stream(
+                "POST", self._dialect.path, json=body, extensions={"trace": self._on_connection}
+            ) as response,
             _hang_up(response, cancellation),
         ):
             if response.status_code != 200:
@@ -242,34 +252,41 @@ class OpenAICompatibleEngine:
         except httpx.HTTPError as error:
             log.warning("adapter_not_unloaded", digest=digest[:12], reason=_reason(error))
 
+    def _on_connection(self, event: str, _: Mapping[str, Any]) -> None:
+        """Who needed a new connection may be talking to a server that was started anew."""
+        if event == "connection.connect_tcp.complete":
+            self._told_until = 0.0
+
     def _model_name(self) -> str:
         if self._model is None:
-            try:
-                reply = self._client.get("/v1/models")
-                listed = reply.json()["data"] if reply.status_code == 200 else []
-            except (httpx.HTTPError, ValueError, KeyError) as error:
-                raise EngineError(f"{self._address.url} lists no models: {error}") from error
-            if not listed:
-                raise EngineError(f"{self._address.url} lists no models: set TANDEM_ENGINE_MODEL")
-            self._model = str(listed[0]["id"])
+            self._model = self._first_listed()
         return self._model
 
-    def _known_model(self) -> str:
-        """The name, also for a record of what was answered while the server was down."""
+    def _first_listed(self) -> str:
         try:
-            return self._model_name()
-        except EngineError:
-            return "unknown"
+            reply = self._client.get("/v1/models")
+            listed = reply.json()["data"] if reply.status_code == 200 else []
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            raise EngineError(f"{self._address.url} lists no models: {error}") from error
+        if not listed:
+            raise EngineError(f"{self._address.url} lists no models: set TANDEM_ENGINE_MODEL")
+        return str(listed[0]["id"])
 
-    def _server_version(self) -> str:
-        if self._version is None:
-            try:
-                reply = self._client.get("/version")
-                told = reply.json() if reply.status_code == 200 else {}
-            except (httpx.HTTPError, ValueError):
-                return "unknown"
+    def _ask_again(self) -> None:
+        """Version and name, at most every minute, and after every new connection."""
+        if self._version is not None and time.monotonic() < self._told_until:
+            return
+        until = time.monotonic() + _TOLD_S
+        try:
+            reply = self._client.get("/version", timeout=self._address.connect_s)
+            told = reply.json() if reply.status_code == 200 else {}
             self._version = str(told.get("version", "unknown"))
-        return self._version
+            if self._address.model is None:
+                self._model = self._first_listed()
+        except (httpx.HTTPError, ValueError, EngineError):
+            # A server that is away has not changed yet: what it said last stays.
+            until = time.monotonic() + _AWAY_S
+        self._told_until = until
 
 
 class _Unavailable(EngineError):

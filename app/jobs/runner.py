@@ -32,6 +32,7 @@ QUEUES = {
     "migrate": "migration",
     "tune": "tuning",
     "evaluate": "evaluation",
+    "judge": "evaluation",
 }
 _PROGRESS_PERIOD_S = 0.25
 _active: JobRunner | None = None
@@ -114,7 +115,7 @@ class JobRunner:
             self._closing = threading.Event()
             _active = self
             DBOS.launch()
-            for queue in QUEUES.values():
+            for queue in sorted(set(QUEUES.values())):
                 DBOS.register_queue(queue, worker_concurrency=1, polling_interval_sec=0.2)
             self._launched = True
 

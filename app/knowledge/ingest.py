@@ -6,6 +6,7 @@ restart repeats at most one batch, and repeating it writes the same ids again.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
 from collections import Counter
@@ -22,7 +23,14 @@ from app.knowledge import moves, repository
 from app.knowledge.indexes import KnowledgeIndexes
 from app.knowledge.publishing import Outcome, Pending, move_to_past, publish
 from app.knowledge.reading import read_source, sha256_of
-from app.knowledge.sources import Fetcher, WebRules, collect, parse_spec
+from app.knowledge.sources import (
+    Fetcher,
+    SitemapSpec,
+    UrlSpec,
+    WebRules,
+    collect,
+    parse_spec,
+)
 from app.knowledge.sources.types import FoundDocument
 from retrieval.parsing import SUPPORTED_EXTENSIONS
 
@@ -87,19 +95,26 @@ class Ingestion:
         self, kb: KnowledgeBase, payload: dict[str, Any], folder: Path
     ) -> list[dict[str, Any]]:
         specs = payload.get("specs") or [{"kind": "files", "path": p} for p in payload["paths"]]
-        # A page memory per knowledge base: what one tenant fetched is never another's.
-        with Fetcher(self._rules, cache=self._root / "pages" / kb.id) as fetcher:
-            found = collect([parse_spec(spec) for spec in specs], folder, fetcher=fetcher)
+        asked = [parse_spec(spec) for spec in specs]
+        with contextlib.ExitStack() as stack:
+            fetcher = None
+            # Only for the web: reading the certificates takes longer than listing 500 files.
+            if any(isinstance(spec, UrlSpec | SitemapSpec) for spec in asked):
+                # A page memory per knowledge base: what one tenant fetched is never another's.
+                pages = self._root / "pages" / kb.id
+                fetcher = stack.enter_context(Fetcher(self._rules, cache=pages))
+            found = collect(asked, folder, fetcher=fetcher)
         extra: dict[str, Any] = {}
         if payload.get("valid_from"):
             extra["valid_from"] = payload["valid_from"]
         if payload.get("groups") is not None:
             extra["groups"] = tuple(payload["groups"])
         attributes = payload.get("attributes") or {}
-        return [
-            replace(item, **extra, metadata={**item.metadata, **attributes}).as_row()
-            for item in found
-        ]
+        if extra or attributes:
+            found = [
+                replace(item, **extra, metadata={**item.metadata, **attributes}) for item in found
+            ]
+        return [item.as_row() for item in found]
 
     def _to_read(
         self, kb: KnowledgeBase, sources: Sequence[FoundDocument], moved: Mapping[str, str]
@@ -175,7 +190,7 @@ class Ingestion:
             return [asdict(Outcome(unlisted[0].external_id, "skipped", reason))]
         kept = {source.external_id for source in sources}
         with self._database.reading() as session:
-            live = [document.external_id for document in repository.live_documents(session, kb)]
+            live = repository.live_ids(session, kb)
         return self._delete(kb, {name: "" for name in live if name not in kept})
 
     def _delete(self, kb: KnowledgeBase, names: Mapping[str, str]) -> list[dict[str, Any]]:

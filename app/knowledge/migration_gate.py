@@ -51,7 +51,7 @@ def questions(
 ) -> list[GateQuestion]:
     """Golden questions as given, and up to `limit` live and known-item ones each."""
     with database.reading() as session:
-        names = {d.external_id: d.id for d in repository.live_documents(session, kb)}
+        names = repository.live_ids(session, kb)
         live = _live(session, kb, limit)
         known = _known_items(session, kb, limit)
     given = [

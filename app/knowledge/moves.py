@@ -51,8 +51,10 @@ def follow(
 def _gone(session: Session, kb: KnowledgeBase, listed: set[str]) -> dict[str, list[Document]]:
     """Live documents that no source names any more, by the content they are answered from."""
     gone: dict[str, list[Document]] = defaultdict(list)
-    for document in repository.live_documents(session, kb):
-        if document.external_id not in listed:
+    # Names only: nearly always every one of them is still listed.
+    for name in repository.live_ids(session, kb):
+        document = None if name in listed else repository.find_document(session, kb, name)
+        if document is not None:
             current = session.get(DocumentVersion, document.current_version_id)
             if current is not None:
                 gone[current.content_sha256].append(document)

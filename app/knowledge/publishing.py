@@ -99,9 +99,8 @@ def move_to_past(knowledge: KnowledgeIndex, kb: KnowledgeBase, version_ids: Sequ
     if not version_ids:
         return
     live, past = live_scope(kb), past_scope(kb)
-    for version_id in version_ids:
-        chunks = knowledge.index.chunks_of_version(live, version_id)
-        knowledge.index.upsert(replace(c, knowledge_base_id=past.knowledge_base_id) for c in chunks)
+    chunks = (c for v in version_ids for c in knowledge.index.chunks_of_version(live, v))
+    knowledge.index.upsert(replace(c, knowledge_base_id=past.knowledge_base_id) for c in chunks)
     knowledge.index.flush()
     for version_id in version_ids:
         knowledge.index.delete_version(live, version_id)

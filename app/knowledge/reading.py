@@ -17,6 +17,8 @@ from app.knowledge.sources.types import FoundDocument
 from retrieval.errors import DocumentError, UnsupportedFormat
 from retrieval.parsing import ParseLimits, parse_file
 
+_HASHED_BYTES = 1 << 16
+
 
 def read_source(
     database: Database,
@@ -71,8 +73,12 @@ def read_source(
 
 def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file, in hex."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    # Most files are one small block; `hashlib.file_digest` clears 256 KiB for each of them.
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(_HASHED_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _unchanged(session: Session, document: Document, source: FoundDocument) -> Outcome:

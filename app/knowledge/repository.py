@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from app.db.base import now
+from app.db.base import UtcDateTime, now
 from app.db.tables import (
     CachedAnswer,
     CachedAnswerVersion,
@@ -23,6 +24,12 @@ from app.errors import NotFound
 from app.knowledge.view import View
 from retrieval.index import Narrowing
 from retrieval.types import Chunk as Passage
+
+_BASE_TABLE = cast(sa.Table, KnowledgeBase.__table__)
+_BASES = sa.select(_BASE_TABLE).where(
+    _BASE_TABLE.c.workspace_id == sa.bindparam("workspace"),
+    _BASE_TABLE.c.id.in_(sa.bindparam("ids", expanding=True)),
+)
 
 
 def find_knowledge_base(session: Session, workspace_id: str, name: str) -> KnowledgeBase:
@@ -63,37 +70,64 @@ def contents(session: Session, kb: KnowledgeBase) -> dict[str, tuple[str, dict[s
     return {name: (digest, attributes) for name, digest, attributes in session.execute(query)}
 
 
-def live_documents(session: Session, kb: KnowledgeBase) -> list[Document]:
-    """Documents that answers may come from, by external id."""
-    query = sa.select(Document).where(
+def live_ids(session: Session, kb: KnowledgeBase) -> dict[str, str]:
+    """Ids of the documents that answers may come from, by external id, in its order."""
+    query = sa.select(Document.external_id, Document.id).where(
         Document.workspace_id == kb.workspace_id,
         Document.knowledge_base_id == kb.id,
         Document.deleted_at.is_(None),
         Document.current_version_id.is_not(None),
     )
-    return list(session.scalars(query.order_by(Document.external_id)))
+    rows = session.execute(query.order_by(Document.external_id))
+    return {name: document_id for name, document_id in rows}
 
 
 def visible_versions(
-    session: Session, workspace_id: str, version_ids: Sequence[str], view: View
+    rows: Session | sa.Connection, workspace_id: str, version_ids: Sequence[str], view: View
 ) -> set[str]:
     """Those of the versions that answers may come from under the view."""
     if not version_ids:
         return set()
-    query = (
+    named = dict(enumerate(sorted(view.where.items())))
+    shape = (view.as_of is not None, view.groups is not None, bool(view.without))
+    query = _visible(*shape, tuple(key for key, _ in named.values()))
+    given: dict[str, Any] = {
+        "workspace": workspace_id,
+        "versions": list(version_ids),
+        "as_of": view.as_of,
+        "groups": sorted(view.groups or ()),
+        "without": list(view.without),
+    }
+    given |= {f"where_{index}": value for index, (_, value) in named.items()}
+    return set(rows.scalars(query, given))  # what a shape does not bind is not looked at
+
+
+@lru_cache(maxsize=64)  # building it takes several times as long as running it
+def _visible(
+    dated: bool, grouped: bool, narrowed: bool, attributes: tuple[str, ...]
+) -> sa.Select[str]:
+    """The query of `visible_versions` for one shape of views; the values are bound."""
+    conditions = _valid(sa.bindparam("as_of", type_=UtcDateTime()) if dated else None)
+    conditions += [
+        Document.attributes[key].as_string() == sa.bindparam(f"where_{index}", type_=sa.String())
+        for index, key in enumerate(attributes)
+    ]
+    if narrowed:
+        conditions.append(Document.external_id.not_in(sa.bindparam("without", expanding=True)))
+    if grouped:
+        conditions.append(_open_to(sa.bindparam("groups", expanding=True)))
+    return (
         sa.select(DocumentVersion.id)
         .join(Document, Document.id == DocumentVersion.document_id)
         .where(
-            DocumentVersion.workspace_id == workspace_id,
-            DocumentVersion.id.in_(version_ids),
-            *_valid(view.as_of),
-            *_permitted(view),
+            DocumentVersion.workspace_id == sa.bindparam("workspace"),
+            DocumentVersion.id.in_(sa.bindparam("versions", expanding=True)),
+            *conditions,
         )
     )
-    return set(session.scalars(query))
 
 
-def _valid(as_of: datetime | None) -> list[sa.ColumnElement[bool]]:
+def _valid(as_of: sa.BindParameter[datetime] | None) -> list[sa.ColumnElement[bool]]:
     if as_of is None:
         return [
             Document.current_version_id == DocumentVersion.id,
@@ -107,32 +141,25 @@ def _valid(as_of: datetime | None) -> list[sa.ColumnElement[bool]]:
     ]
 
 
-def _permitted(view: View) -> list[sa.ColumnElement[bool]]:
-    conditions = _having(view.where)
-    if view.without:
-        conditions.append(Document.external_id.not_in(view.without))
-    if view.groups is not None:
-        conditions.append(_open_to(view.groups))
-    return conditions
-
-
 def _having(attributes: Mapping[str, str]) -> list[sa.ColumnElement[bool]]:
     return [Document.attributes[key].as_string() == value for key, value in attributes.items()]
 
 
-def _open_to(groups: frozenset[str]) -> sa.ColumnElement[bool]:
+def _open_to(groups: Sequence[str] | sa.BindParameter[Any]) -> sa.ColumnElement[bool]:
     """The document has no groups, or one of these."""
     own = sa.select(DocumentGroup.name).where(DocumentGroup.document_id == Document.id)
-    return sa.or_(~own.exists(), own.where(DocumentGroup.name.in_(sorted(groups))).exists())
+    return sa.or_(~own.exists(), own.where(DocumentGroup.name.in_(groups)).exists())
 
 
 def any_closed(session: Session, document_ids: Sequence[str], groups: frozenset[str]) -> bool:
     """Whether one of the documents has groups, and none of these."""
-    query = sa.select(Document.id).where(Document.id.in_(document_ids), ~_open_to(groups))
+    query = sa.select(Document.id).where(Document.id.in_(document_ids), ~_open_to(sorted(groups)))
     return session.scalar(query.limit(1)) is not None
 
 
-def narrow(session: Session, kb: KnowledgeBase, view: View, most: int = 5_000) -> Narrowing:
+def narrow(
+    session: Session | sa.Connection, kb: KnowledgeBase, view: View, most: int = 5_000
+) -> Narrowing:
     """What the index can leave out for the view, so that hidden documents take nobody's place.
 
     SQL stays the judge: every hit is checked again. Beyond `most` documents the index is not told
@@ -143,7 +170,7 @@ def narrow(session: Session, kb: KnowledgeBase, view: View, most: int = 5_000) -
         query = _ids(kb).where(Document.external_id.in_(view.without))
         without |= set(session.scalars(query))
     if view.groups is not None:
-        query = _ids(kb).where(~_open_to(view.groups)).limit(most + 1)
+        query = _ids(kb).where(~_open_to(sorted(view.groups))).limit(most + 1)
         hidden: set[str] = set(session.scalars(query))
         without |= hidden if len(hidden) <= most else set()
     only = None
@@ -185,14 +212,15 @@ def groups_by_document(session: Session, kb: KnowledgeBase) -> dict[str, list[st
 
 
 def knowledge_bases(
-    session: Session, workspace_id: str, kb_ids: Sequence[str]
+    rows: sa.Connection, workspace_id: str, kb_ids: Sequence[str]
 ) -> list[KnowledgeBase]:
-    """The workspace's knowledge bases of these ids, in their order; unknown ids are left out."""
-    query = sa.select(KnowledgeBase).where(
-        KnowledgeBase.workspace_id == workspace_id, KnowledgeBase.id.in_(kb_ids)
-    )
-    found = {kb.id: kb for kb in session.scalars(query)}
-    return [found[kb_id] for kb_id in kb_ids if kb_id in found]
+    """The workspace's knowledge bases of these ids, in their order; unknown ids are left out.
+
+    They are no part of a session: for reading only.
+    """
+    found = rows.execute(_BASES, {"workspace": workspace_id, "ids": list(kb_ids)})
+    by_id = {row.id: KnowledgeBase(**row._mapping) for row in found}
+    return [by_id[kb_id] for kb_id in kb_ids if kb_id in by_id]
 
 
 def expected_hashes(session: Session, kb: KnowledgeBase, *, past: bool) -> dict[str, str]:

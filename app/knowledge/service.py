@@ -171,16 +171,16 @@ def search(database: Database, indexes: KnowledgeIndexes, question: Question) ->
     Every hit is checked against SQL after it was found: no version passes that was retired,
     deleted or closed to the asker by then.
     """
-    with database.reading() as session:
+    with database.rows() as rows:
         places = [
-            (kb, repository.narrow(session, kb, question.view))
-            for kb in repository.knowledge_bases(session, question.workspace_id, question.kb_ids)
+            (kb, repository.narrow(rows, kb, question.view))
+            for kb in repository.knowledge_bases(rows, question.workspace_id, question.kb_ids)
         ]
 
     def visible(version_ids: Sequence[str]) -> set[str]:
-        with database.reading() as session:
+        with database.rows() as rows:
             return repository.visible_versions(
-                session, question.workspace_id, version_ids, question.view
+                rows, question.workspace_id, version_ids, question.view
             )
 
     def neighbours(wanted: Sequence[Place]) -> dict[Place, Passage]:
@@ -257,14 +257,16 @@ def set_groups(
     return {"document": external_id, "groups": sorted(set(groups))}
 
 
-def version_names(session: Session, version_ids: Sequence[str]) -> dict[str, VersionName]:
+def version_names(
+    rows: Session | sa.Connection, version_ids: Sequence[str]
+) -> dict[str, VersionName]:
     """How versions are called, by their ids."""
     if not version_ids:
         return {}
-    rows = session.execute(_NAMES, {"ids": list(version_ids)})
+    found = rows.execute(_NAMES, {"ids": list(version_ids)})
     return {
         version_id: VersionName(name, number, None if version_id == current_id else newest or 0)
-        for version_id, name, number, current_id, newest in rows
+        for version_id, name, number, current_id, newest in found
     }
 
 
@@ -287,7 +289,7 @@ def rebuild(
         with database.reading() as session:
             present = list(repository.expected_hashes(session, kb, past=False))
             past = list(repository.expected_hashes(session, kb, past=True))
-            documents = len(repository.live_documents(session, kb))
+            documents = len(repository.live_ids(session, kb))
         for scope, wanted in ((live_scope(kb), present), (past_scope(kb), past)):
             knowledge.index.drop(scope)
             index_chunks(database, knowledge, scope, wanted)

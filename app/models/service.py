@@ -16,7 +16,15 @@ from typing import Any
 
 from app.config import Settings
 from app.errors import BadInput, DependencyDown, ModelMissing
-from tuning.base_model import PreparedBase, base_digest, prepare, requantise
+from tuning.base_model import (
+    QUANTISATIONS,
+    PreparedBase,
+    base_digest,
+    prepare,
+    requantise,
+    source_digest,
+)
+from tuning.errors import BaseModelError
 
 Progress = Callable[[str], None]
 
@@ -154,19 +162,23 @@ class ModelStore:
             raise ModelMissing(f"embedding model {wanted!r} is not here: run `tandem models pull`")
         return str(folder)
 
-    def _served_name(self) -> str:
+    def _served_kind(self) -> str:
         kind = self._settings.base_quantisation.upper()
-        if kind not in ("Q8_0", "Q4_1"):
-            raise BadInput(f"TANDEM_BASE_QUANTISATION is {kind!r}: choose Q8_0 or Q4_1")
-        return f"base-{kind.lower()}.gguf"
+        if kind not in QUANTISATIONS:
+            choices = ", ".join(QUANTISATIONS)
+            raise BadInput(f"TANDEM_BASE_QUANTISATION is {kind!r}: choose one of {choices}")
+        return kind
+
+    def _served_name(self) -> str:
+        return f"base-{self._served_kind().lower()}.gguf"
 
     def _prepare_default_base(self, say: Progress) -> None:
         folder = self._dir / DEFAULT_BASE.name
         original = folder / DEFAULT_BASE.main_file
         served = folder / self._served_name()
-        if not served.is_file():
-            say(f"{DEFAULT_BASE.name}: writing {served.name} (nearly lossless, prefills faster)")
-            requantise(original, served, "Q8_0")
+        if served != original and not _is_made_from(served, DEFAULT_BASE.main_sha256):
+            say(f"{DEFAULT_BASE.name}: writing {served.name}, what llama.cpp serves (about 15 s)")
+            requantise(original, served, self._served_kind())
         if not (folder / "hf" / "config.json").is_file():
             say(f"{DEFAULT_BASE.name}: dequantising once for tuning")
         prepare(original, folder)
@@ -201,6 +213,13 @@ class ModelStore:
                 place = target / file.relative_to(unpacked)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(file, place)
+
+
+def _is_made_from(served: Path, sha256: str) -> bool:
+    try:
+        return source_digest(served) == sha256
+    except BaseModelError:
+        return False
 
 
 def _unpack(archive: Path, members: dict[str, str], out: Path) -> None:

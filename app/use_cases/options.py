@@ -21,7 +21,10 @@ class ServingOptions:
     Attributes:
         max_answer_tokens: bound of an answer's length; None takes the service's.
         abstain_below: abstain unasked where the search's coverage is below it, in [0, 1].
-        must_ground: abstain where a value or name of the answer stands in no cited passage.
+        must_ground: abstain where a value or name of the answer stands in no cited passage (of a
+            JSON answer: in no passage and not in the question).
+        correct_citations: point a sentence to the one passage that holds it, where the model cited
+            another one that does not.
         cache: whether generations are given again to the same (exact) or to the same meaning.
         cache_similarity: least cosine of two questions of the same meaning, in [0.8, 1].
         cache_seconds: how long a cached generation may be given again.
@@ -33,6 +36,7 @@ class ServingOptions:
     max_answer_tokens: int | None = None
     abstain_below: float | None = None
     must_ground: bool = False
+    correct_citations: bool = True
     cache: CacheMode = "off"
     cache_similarity: float = 0.95
     cache_seconds: int = 86_400
@@ -65,8 +69,9 @@ def serving_options(options: Mapping[str, Any]) -> ServingOptions:
     if given.get("cache", "off") not in get_args(CacheMode):
         choices = ", ".join(get_args(CacheMode))
         raise BadInput(f"option cache is {given['cache']!r}: choose {choices}")
-    if not isinstance(given.get("must_ground", False), bool):
-        raise BadInput(f"option must_ground is {given['must_ground']!r}: choose true or false")
+    for name in ("must_ground", "correct_citations"):
+        if not isinstance(given.get(name, False), bool):
+            raise BadInput(f"option {name} is {given[name]!r}: choose true or false")
     if "fallback" in given:
         given["fallback"] = _fallback(given["fallback"])
     if not isinstance(given.get("json_schema", {}), Mapping):

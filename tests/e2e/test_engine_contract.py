@@ -248,3 +248,59 @@ def test_a_kept_system_text_saves_its_tokens_and_changes_no_answer(base, tokeniz
             assert 40 < done.details["cached_tokens"] < len(asked[number]) - 20
     engine.close()
     assert all(len(texts) == 1 for texts in answers.values())
+
+
+def test_merged_adapters_answer_alike_and_give_their_place_up(base, reader, prompt, with_passage):
+    engine = LlamaCppEngine(
+        base / "base-q8_0.gguf",
+        base_sha256="x",
+        threads=1,
+        slots=2,
+        context_tokens=WINDOW,
+        max_adapters=1,
+        merged=True,
+    )
+    try:
+        before = ask(engine, prompt, 12).text
+        assert ask(engine, with_passage, 24, adapter=reader).text.strip() == "49 euros [1]"
+        assert ask(engine, prompt, 12).text == before
+        assert engine.identity["adapters"] == "merged into the base"
+        other = AdapterRef("another", reader.gguf)
+        assert ask(engine, with_passage, 24, adapter=other).text.strip() == "49 euros [1]"
+        assert engine.adapters == ("another",)
+        engine.drop_adapter("another")
+        assert engine.adapters == ()
+        with pytest.raises(EngineError, match="is no adapter file"):
+            engine.load_adapter(AdapterRef("base", base / "base-q8_0.gguf"))
+    finally:
+        engine.close()
+
+
+def test_identity_tells_the_served_bytes_apart(base, tmp_path):
+    import hashlib
+
+    file = base / "base-q8_0.gguf"
+    engine = LlamaCppEngine(file, base_sha256="x", threads=1, slots=1, context_tokens=WINDOW)
+    try:
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        assert engine.identity["file"] == f"{file.name}@{digest[:16]}"
+        assert "adapters" not in engine.identity
+    finally:
+        engine.close()
+
+
+def test_llamacpp_tells_of_a_prompt_batch_by_batch(base):
+    from app.engines.llamacpp_server import BATCH_TOKENS, ServerMaker
+
+    server = ServerMaker(base / "base-q8_0.gguf", 1, 1, 2048).beside(()).server
+    ids, seen = [100 + i for i in range(2 * BATCH_TOKENS + 40)], []
+
+    def on_event(event):
+        seen.append(event["prompt_progress"]["processed"])
+        return len(seen) == 2
+
+    body = {"prompt": ids, "n_predict": 4, "stream": True, "return_progress": True}
+    server.handle_completions(body | {"cache_prompt": False, "lora": []}, on_event)
+    assert seen == [0, BATCH_TOKENS]
+    short = server.handle_completions({"prompt": ids[:8], "n_predict": 1, "lora": []})
+    assert short["usage"]["completion_tokens"] == 1

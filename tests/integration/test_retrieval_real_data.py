@@ -77,6 +77,30 @@ def test_vectors_have_length_one_and_the_order_of_the_texts(embedder):
 
 
 @pytest.mark.needs_models
+def test_passes_are_small_and_hold_little_padding(embedder, monkeypatch):
+    # Sorted by characters, these would meet in the same passes: 1 to 5 characters a token.
+    words = ["a ", "of ", "the ", "with ", "order "]
+    texts = [words[n % 5] * (8 + n) + f"number {n}" for n in range(120)]
+    alone = np.concatenate([embedder.embed_passages([text]) for text in texts[::17]])
+    shapes, real = [], 0
+    preprocess = embedder._model.preprocess
+
+    def watched(some):
+        nonlocal real
+        features = preprocess(some)
+        shapes.append(features["input_ids"].shape)
+        real += int(features["attention_mask"].sum())
+        return features
+
+    monkeypatch.setattr(embedder._model, "preprocess", watched)
+    vectors = embedder.embed_passages(texts)
+    computed = sum(rows * width for rows, width in shapes)
+    assert all(rows * width <= 1_024 for rows, width in shapes)
+    assert real <= computed <= 1.1 * real
+    assert (vectors[::17] * alone).sum(axis=1).min() > 0.9998
+
+
+@pytest.mark.needs_models
 def test_bfloat16_vectors_agree_with_float32(embedder):
     if not cpu_computes_bfloat16():
         pytest.skip("this CPU has no bfloat16 instructions")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeAlias
 
@@ -33,19 +33,36 @@ class FoundDocument:
     incomplete: bool = False
 
     def as_row(self) -> dict[str, Any]:
-        """Plain JSON values; `from_row` reads them back."""
-        row = asdict(self)
-        row["path"] = str(self.path) if self.path else None
-        row["groups"] = list(self.groups) if self.groups is not None else None
+        """Plain JSON values, what is as by default left out; `from_row` reads them back."""
+        row: dict[str, Any] = {"external_id": self.external_id, "name": self.name}
+        # A sync of many files stores one row of each, so the rows are kept short.
+        for name, default in _DEFAULTS.items():
+            value = getattr(self, name)
+            if value != default:
+                row[name] = value
+        if self.path is not None:
+            row["path"] = str(self.path)
+        if self.groups is not None:
+            row["groups"] = list(self.groups)
+        if self.metadata:
+            row["metadata"] = dict(self.metadata)
         return row
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> Self:
         """The document of a row made by `as_row`."""
         values = dict(row)
-        values["path"] = Path(values["path"]) if values["path"] else None
-        values["groups"] = tuple(values["groups"]) if values["groups"] is not None else None
+        path, groups = values.get("path"), values.get("groups")
+        values["path"] = Path(path) if path else None
+        values["groups"] = tuple(groups) if groups is not None else None
         return cls(**values)
+
+
+_DEFAULTS = {
+    made.name: made.default_factory() if made.default_factory is not MISSING else made.default
+    for made in fields(FoundDocument)
+    if made.default is not MISSING or made.default_factory is not MISSING
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,73 @@ def test_migrations_go_up_down_and_up_again(database):
     assert tables(database) == set(Base.metadata.tables)
 
 
+def fill(database):
+    """A row in every table that the third revision rebuilds, and in what refers to them."""
+    rows = {
+        "workspaces": {"id": "w", "name": "acme", "limits": {"concurrency": 2}},
+        "api_keys": {"workspace_id": "w", "name": "k", "role": "client", "secret_sha256": "0" * 64},
+        "use_cases": {
+            "id": "u",
+            "workspace_id": "w",
+            "name": "support",
+            "knowledge_base_ids": [],
+            "system_prompt": "",
+            "abstain_sentence": "",
+            "options": {},
+        },
+        "answers": {
+            "id": "a",
+            "workspace_id": "w",
+            "use_case_id": "u",
+            "question": "Q?",
+            "history": [],
+            "text": "A.",
+            "arm": "rag",
+            "abstained": False,
+            "finish_reason": "stop",
+            "identity": {},
+            "identity_sha256": "0" * 64,
+            "timings": {},
+            "prompt_tokens": 1,
+            "completion_tokens": 1,
+            "asked_by": "k",
+            "raw_text": "A.",
+        },
+        "answer_chunks": {
+            "answer_id": "a",
+            "number": 1,
+            "chunk_id": "c",
+            "document_id": "d",
+            "version_id": "v",
+            "score": 1.0,
+            "cited": True,
+        },
+    }
+    with database.engine.begin() as connection:
+        for name, row in rows.items():
+            connection.execute(Base.metadata.tables[name].insert(), row)
+    return list(rows)
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002"])
+def test_downgrade_past_the_third_revision_keeps_the_rows(database, revision):
+    head = upgrade(database)
+    filled = fill(database)
+    command.downgrade(alembic_config(database), revision)
+    with database.engine.connect() as connection:
+        for name in filled:
+            count = connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar()
+            assert (name, count) == (name, 1)
+    columns = {column["name"] for column in sa.inspect(database.engine).get_columns("answers")}
+    assert columns.isdisjoint({"raw_text", "request", "coverage", "cached_from"})
+    assert upgrade(database) == head
+    with database.engine.connect() as connection:
+        answer = connection.execute(sa.select(Base.metadata.tables["answers"])).one()
+        assert (answer.text, answer.raw_text) == ("A.", None)
+        if connection.dialect.name == "sqlite":
+            assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+
+
 def test_models_and_migrations_agree(database):
     upgrade(database)
     try:

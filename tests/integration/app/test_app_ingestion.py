@@ -97,6 +97,11 @@ def test_file_name_that_is_not_utf8_fails_alone(local):
     assert result["counts"]["added"] >= 3
 
 
+def test_files_are_listed_without_the_means_to_reach_the_web(local, monkeypatch):
+    monkeypatch.setattr("app.knowledge.ingest.Fetcher", None)
+    assert local.ingest(THREE)["counts"]["added"] == len(THREE)
+
+
 def test_old_version_is_answered_from_until_the_flip(local, monkeypatch):
     local.ingest(THREE)
     seen = []

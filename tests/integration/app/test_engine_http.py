@@ -6,6 +6,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import pytest
 
 from app.engines import openai_compatible
@@ -27,8 +28,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.seen.append((self.path, None))
         known = {
-            "/v1/models": {"data": [{"id": "base"}, *self.server.models]},
-            "/version": {"version": "1.2.3"},
+            "/v1/models": {"data": [{"id": self.server.base}, *self.server.models]},
+            "/version": {"version": self.server.version},
             "/lora-adapters": [{"id": 3, "path": f"/adapters/{'d' * 64}.gguf", "scale": 0.0}],
         }
         self.answer(200 if self.path in known else 404, known.get(self.path, {}))
@@ -99,6 +100,7 @@ def server():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.script, server.seen, server.models = [], [], []
+    server.version, server.base = "1.2.3", "base"
     server.adapter_reply = (200, {})
     server.release, server.hung_up = threading.Event(), threading.Event()
     server.url = f"http://127.0.0.1:{server.server_address[1]}"
@@ -326,6 +328,35 @@ def test_identity_asks_the_server(make):
         "base_sha256": "b" * 64,
         "file": "base",
     }
+
+
+def test_identity_is_asked_for_again_when_the_connection_had_to_be_made_anew(server, make):
+    engine = make(model=None)
+    assert engine.identity["engine_version"] == "1.2.3"
+    asked = [where for where, _ in server.seen].count("/version")
+    engine.generate(request())
+    engine.generate(request())
+    assert engine.identity["engine_version"] == "1.2.3"
+    assert [where for where, _ in server.seen].count("/version") == asked
+    server.version, server.base = "2.0.0", "other"
+    assert engine.identity["engine_version"] == "1.2.3"
+    server.script = ["drop"]  # as a server that is started anew does to its connections
+    engine.generate(request())
+    assert engine.identity["engine_version"] == "2.0.0"
+    assert engine.identity["file"] == "other"
+
+
+def test_identity_is_asked_for_again_after_a_while_and_stays_while_the_server_is_away(
+    server, make, monkeypatch
+):
+    monkeypatch.setattr(openai_compatible, "_TOLD_S", 0.0)
+    engine = make()
+    assert engine.identity["engine_version"] == "1.2.3"
+    server.version = "2.0.0"
+    assert engine.identity["engine_version"] == "2.0.0"
+    engine._client.close()
+    engine._client = httpx.Client(base_url="http://127.0.0.1:9")
+    assert engine.identity["engine_version"] == "2.0.0"
 
 
 def test_identity_of_a_server_that_is_down_can_be_recorded():

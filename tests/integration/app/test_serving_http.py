@@ -11,9 +11,11 @@ import pytest
 import sqlalchemy as sa
 from factories import READER_DIGEST
 
+from app.answers.generating import Generator
 from app.answers.openai_endpoints import _EventStream, _sse
-from app.db.tables import CachedAnswer
+from app.db.tables import AnswerChunk, CachedAnswer, Chunk
 from app.engines.types import EngineError, Generation
+from retrieval.search import SearchOptions
 
 PRICE = "What does the Ripple plan cost a month?"
 HELMET = "How long can a helmet be returned after delivery?"
@@ -343,6 +345,37 @@ def test_use_case_may_have_a_schema_of_its_own(tenant, engine):
     assert reply["unsupported_values"] == ["50"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_json_answer_abstains_too_where_the_use_case_must_ground(tenant, engine, stream):
+    set_options(tenant, json_schema=SCHEMA, must_ground=True)
+    says(engine, '{"plan": "Ripple", "euros": 50}')
+    reply = tenant.ask("support", PRICE, stream=stream).text
+    assert "I could not find this" in reply
+    assert "50}" not in reply.replace("\\", "")
+    says(engine, '{"plan": "Ripple", "euros": 49}')
+    assert info(tenant.ask("support", PRICE))["abstained"] is False
+
+
+def test_wrong_citation_is_corrected_and_said_unless_switched_off(tenant, engine):
+    asked = info(tenant.ask("support", PRICE))["answer_id"]
+    passages = tenant.call("GET", f"/api/v1/answers/{asked}").json()["passages"]
+    (right,) = [p["number"] for p in passages if "49 euros" in p["text"]]
+    wrong = next(p["number"] for p in passages if "49 euros" not in p["text"])
+    says(engine, f"The Ripple plan costs 49 euros a month [{wrong}].")
+    reply = tenant.ask("support", PRICE).json()
+    message = reply["choices"][0]["message"]
+    assert message["content"] == f"The Ripple plan costs 49 euros a month [{right}]."
+    (citation,) = reply["tandem"]["citations"]
+    assert (citation["number"], citation["corrected_from"]) == (right, wrong)
+    place = message["annotations"][0]["url_citation"]
+    assert message["content"][place["start_index"] : place["end_index"]] == f"[{right}]"
+    assert replay(tenant, reply["tandem"]["answer_id"])["same"] is True
+    set_options(tenant, correct_citations=False)
+    as_said = tenant.ask("support", PRICE).json()
+    assert f"[{wrong}]" in as_said["choices"][0]["message"]["content"]
+    assert as_said["tandem"]["grounded"] is False
+
+
 def test_schema_that_cannot_be_checked_is_refused(tenant):
     reply = tenant.ask("support", PRICE, response_format=as_schema({"not": {}}))
     assert reply.status_code == 400
@@ -364,7 +397,8 @@ def test_fallback_is_tried_in_order_and_said_in_the_answer(tenant, engine):
     engine.stream = only_bare
     reply = info(tenant.ask("support", PRICE))
     assert reply["arm"] == "rag"
-    told = {"wanted": "hybrid", "used": "rag", "reason": "the adapter is broken"}
+    reason = "the adapter is broken"
+    told = {"wanted": "hybrid", "used": "rag", "reason": reason, "engine": None}
     assert reply["fallback"] == told
     record = tenant.call("GET", f"/api/v1/answers/{reply['answer_id']}").json()
     assert record["fallback"] == told
@@ -379,6 +413,35 @@ def test_last_fallback_quotes_the_best_passage(tenant, engine, stream):
     assert "The Ripple plan costs 49 euros a month." in reply.text
     assert "not available" in reply.text
     assert '"made_by": "passage"' in reply.text or '"made_by":"passage"' in reply.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_another_engine_answers_where_the_first_fails(tenant, engine, stream, monkeypatch):
+    service = tenant.service.container.answers
+    spare = type(engine)(engine._tokenizer)
+    broken = type(engine)(engine._tokenizer)
+    for other, version in ((spare, "spare"), (broken, "broken")):
+        named = engine.identity | {"engine_version": version}
+        monkeypatch.setattr(other, "__class__", type("Other", (type(engine),), {"identity": named}))
+    broken.failure = EngineError("out of order")
+    chains = [service.chain.on(Generator(e, 2)) for e in (broken, spare)]
+    monkeypatch.setattr(service, "spares", tuple(chains))
+    monkeypatch.setattr(service, "_chains", (service.chain, *chains))
+    set_options(tenant, fallback=["prompt"])
+    engine.failure = EngineError("the model is gone")
+    reply = tenant.ask("support", PRICE, stream=stream)
+    assert "49 euros" in reply.text
+    if stream:
+        assert '"engine": "fake spare"' in reply.text
+        return
+    told = {"wanted": "hybrid", "used": "hybrid", "reason": "out of order", "engine": "fake spare"}
+    assert info(reply)["fallback"] == told
+    assert info(reply)["identity"]["engine_version"] == "spare"
+    engine.failure = None
+    prompts = len(spare.prompts)
+    replayed = replay(tenant, info(reply)["answer_id"])
+    assert (replayed["same"], replayed["changed"]) == (True, [])
+    assert len(spare.prompts) == prompts + 1  # asked of the engine that made it
 
 
 def test_no_second_text_follows_a_stream_that_broke(tenant, engine):
@@ -473,6 +536,38 @@ def test_replay_reads_the_versions_that_were_used(fresh):
     replayed = replay(fresh, answer_id)
     assert replayed["same"] is True
     assert "49 euros" in replayed["text"]
+
+
+def test_replay_reads_the_neighbours_that_a_passage_was_joined_with(fresh, monkeypatch):
+    lines = [
+        f"Step {n}: turn the {word} screw until the {word} lamp is lit and wait a while."
+        for n, word in enumerate(("brass", "steel", "copper", "silver", "golden"), 1)
+    ]
+    fresh.upload("docs", {"steps.md": "# Steps\n\n" + "\n\n".join(lines * 3) + "\n"})
+    container = fresh.service.container
+    searcher = container.knowledge.by_source(None).searcher
+    monkeypatch.setattr(searcher, "_options", SearchOptions(neighbours=1))
+    answer_id = info(fresh.ask("support", "Which screw is turned until the copper lamp is lit?"))
+    answer_id = answer_id["answer_id"]
+    shown = fresh.call("GET", f"/api/v1/answers/{answer_id}").json()["passages"]
+    prompt = container.engine.prompts[-1]
+    with container.database.reading() as session:
+        used = session.query(AnswerChunk).filter_by(answer_id=answer_id).all()
+        own = {row.number: session.get(Chunk, row.chunk_id).text for row in used}
+    assert any(len(p["text"]) > len(own[p["number"]]) for p in shown)  # some were joined
+    assert all(p["text"] in prompt for p in shown)
+    monkeypatch.setattr(searcher, "_options", SearchOptions())
+    replayed = replay(fresh, answer_id)
+    assert (replayed["same"], replayed["changed"]) == (True, [])
+    joined = next(p for p in shown if len(p["text"]) > len(own[p["number"]]))
+    with container.database.session() as session:
+        row = next(row for row in used if row.number == joined["number"])
+        session.query(Chunk).filter(
+            Chunk.version_id == row.version_id, Chunk.id != row.chunk_id
+        ).delete()
+    (change,) = replay(fresh, answer_id)["changed"][:1]
+    assert change["part"] == "passages"
+    assert "joined" in change["recorded"]
 
 
 def test_replay_names_what_was_deleted(fresh):

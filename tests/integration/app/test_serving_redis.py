@@ -116,11 +116,53 @@ def test_refusal_of_the_second_subject_counts_for_neither(prefix):
 def test_requests_of_a_killed_process_stop_counting_when_their_lease_ends(prefix):
     async def scene(quotas):
         one = key(concurrency=1)
-        assert await admitted(quotas, [one], "killed")
+        killed = RedisQuotas(URL, lease_s=0.1, prefix=prefix)
+        assert await admitted(killed, [one], "killed")
+        await killed.close()  # its renewals end with it, nothing is released
         await asyncio.sleep(0.3)
         return await admitted(quotas, [one], "next")
 
     assert run(prefix, scene, lease_s=0.1)
+
+
+def test_an_answer_longer_than_its_lease_keeps_counting_until_it_ends(prefix):
+    one = key(concurrency=1)
+
+    async def scene(quotas):
+        other = RedisQuotas(URL, lease_s=0.3, prefix=prefix)  # another process
+        assert await admitted(quotas, [one], "long")
+        await asyncio.sleep(1.0)
+        while_running = await admitted(other, [one], "next")
+        await quotas.release([one], "long")
+        await asyncio.sleep(0.3)  # a renewal under way does not bring it back
+        after = await admitted(other, [one], "next")
+        await other.close()
+        return while_running, after, quotas._held
+
+    assert run(prefix, scene, lease_s=0.3) == (False, True, {})
+
+
+def test_renewing_outlives_a_redis_that_is_away_for_a_moment(prefix):
+    one = key(concurrency=1)
+
+    async def scene(quotas):
+        renew, failed = quotas._renew, []
+
+        async def away(**_):
+            raise OSError("connection refused")
+
+        def first_fails(**given):
+            if failed:
+                return renew(**given)
+            failed.append(True)
+            return away()
+
+        quotas._renew = first_fails
+        assert await admitted(quotas, [one], "long")
+        await asyncio.sleep(1.2)
+        return failed, await admitted(quotas, [one], "next")
+
+    assert run(prefix, scene, lease_s=0.6) == ([True], False)
 
 
 def test_redis_that_never_answers_is_a_503():

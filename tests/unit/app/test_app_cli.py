@@ -183,3 +183,51 @@ def test_help_names_every_command_group(tandem):
     assert code == 0
     for name in ("doctor", "serve", "kb", "ingest", "ask", "feedback", "dataset", "tune", "eval"):
         assert name in out
+
+
+def small_adapter(folder, value=1.0):
+    import torch
+
+    from tuning.adapters import AdapterManifest, write_adapter
+
+    tensors = {"m.lora_A.weight": torch.full((2, 3), value), "m.lora_B.weight": torch.ones(4, 2)}
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4}
+    return write_adapter(folder, tensors, config, AdapterManifest("", "b" * 64, "t", 0, 0, 0))
+
+
+def test_finished_adapters_are_averaged_by_a_command(tandem, tmp_path):
+    parents = [small_adapter(tmp_path / name, value) for name, value in (("a", 1.0), ("b", 3.0))]
+    code, out, _ = tandem("adapters", "average", "a", "b", "--out", "c", "--rank", "1", "--json")
+    made = json.loads(out)
+    assert (code, made["rank"]) == (0, 1)
+    assert [parent["digest"] for parent in made["parents"]] == [p.digest for p in parents]
+    assert made["mean_error"] < 1e-6  # both updates point one way
+    code, out, _ = tandem("adapters", "average", "a", "b", "--out", "d")
+    assert "mean of 2 adapters, rank 4" in out
+    code, _, err = tandem("adapters", "average", "a", "--out", "e")
+    assert code == 1
+    assert "two adapters or more, not 1" in err
+
+
+def test_verifying_a_forged_adapter_ends_with_exit_code_1(tandem, home, tmp_path):
+    from app.datasets.signing import signing_key
+    from app.db.tables import Adapter
+    from tuning.adapter_signature import sign
+
+    tandem("kb", "create", "docs")
+    manifest = small_adapter(tmp_path / "a")
+    container = make_container(home, answers=False)
+    sign(tmp_path / "a", signing_key(container.settings.root))
+    add_adapter(container, "house", manifest.digest)
+    with container.database.session() as session:
+        row = session.query(Adapter).filter_by(name="house").one()
+        row.path, row.base_sha256 = str(tmp_path / "a"), "b" * 64
+    container.close()
+    code, out, _ = tandem("adapters", "verify", "house", "--json")
+    # With logging left alone, the warning about the reader's base comes first.
+    assert (code, json.loads(out[out.index("{") :])["signature"]) == (0, "signed")
+    file = tmp_path / "a" / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"steps": 9}))
+    code, _, err = tandem("adapters", "verify", "house")
+    assert code == 1
+    assert "was not signed with this installation's key" in err

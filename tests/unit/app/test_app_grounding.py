@@ -68,8 +68,9 @@ def test_value_that_no_cited_passage_holds_is_reported():
 
 
 def test_value_of_an_uncited_passage_does_not_count():
-    found = ground("It costs 49 euros [2].", "?", (PLANS, RETURNS), DEFAULT_ABSTAIN)
+    found = ground("It costs 49 euros [2].", "?", (PLANS, RETURNS), DEFAULT_ABSTAIN, mend=False)
     assert found.grounded is False
+    assert found.text == "It costs 49 euros [2]."
 
 
 def test_answer_that_no_passage_supports_is_neither_grounded_nor_not():

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from app.config import Settings
+from app.engines import choice
 from app.engines.choice import _turn_end, make_engine
 from app.errors import BadInput
 from app.models.service import BaseModel
@@ -45,3 +46,13 @@ def test_adapter_larger_than_its_base_is_refused_before_it_is_read(tmp_path):
             file.truncate(size)
     with pytest.raises(BadInput, match="its tensors take 5 MiB"):
         check_size(adapter, BaseModel("base", "b", str(base), None))
+
+
+def test_merging_of_adapters_is_a_setting(monkeypatch, tmp_path):
+    made = {}
+    monkeypatch.setattr(choice, "LlamaCppEngine", lambda file, **fields: made.update(fields))
+    base = BaseModel("base", "b" * 64, str(tmp_path), tmp_path / "base.gguf")
+    make_engine(settings(engine="llamacpp"), base)
+    assert made["merged"] is False
+    make_engine(settings(engine="llamacpp", merge_adapters=True), base)
+    assert made["merged"] is True

@@ -1,5 +1,6 @@
 """Names, attached citations, JSON answers, and what tells two questions apart."""
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from app.answers.alignment import align
 from app.answers.cache import same_question
+from app.answers.correction import correct
 from app.answers.grounding import ground, ground_data
 from app.answers.names import unsupported_names
 from retrieval.context import Passage, passage_text
@@ -96,6 +98,64 @@ def test_attached_spans_lie_in_the_text_and_never_overlap(answer, question):
     spans = [(a.start, a.end) for a in align(text, question, BOTH)]
     assert all(0 <= start < end <= len(text) for start, end in spans)
     assert all(a[1] <= b[0] for a, b in pairwise(spans))
+
+
+@pytest.mark.parametrize("answer", ["Torrent costs 79 euros [2].", "Torrent costs 79 euros. [2]"])
+def test_citation_of_a_passage_that_lacks_the_sentence_goes_to_the_one_that_holds_it(answer):
+    found = ground(answer, "Torrent?", BOTH, DEFAULT_ABSTAIN)
+    assert found.text == answer.replace("[2]", "[1]")
+    assert [(q.passage.number, q.instead_of) for q in found.quotes] == [(1, 2)]
+    assert found.quotes[0].text == "The Torrent plan costs 79 euros."
+    assert found.grounded is True
+    as_said = ground(answer, "Torrent?", BOTH, DEFAULT_ABSTAIN, mend=False)
+    assert (as_said.text, as_said.grounded) == (answer, False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "passages"),
+    [
+        ("Torrent costs 79 euros [1].", BOTH),  # right already
+        ("Torrent costs 89 euros [2].", BOTH),  # nobody holds the value
+        ("Torrent surely costs 79 euros [2].", BOTH),  # nobody holds the word
+        ("Torrent costs 79 euros [1] [2].", BOTH),  # one of both is right
+        ("79 [2].", BOTH),  # one word tells too little
+        ("Torrent costs 79 euros [2].", (*BOTH, passage(3, "Torrent costs 79 euros."))),  # two do
+        ("Torrent costs 79 euros [2].", (PLANS, passage(2, "Torrent costs 79 euros."))),
+    ],
+)
+def test_citation_stays_where_something_is_left_to_judge(answer, passages):
+    found = ground(answer, "Torrent?", passages, DEFAULT_ABSTAIN)
+    assert found.text == answer
+    assert all(q.instead_of is None for q in found.quotes)
+
+
+def test_only_the_wrong_sentence_is_corrected():
+    text = "Torrent costs 79 euros [2]. The workshop opens at 8:30 [2]."
+    found = ground(text, "?", BOTH, DEFAULT_ABSTAIN)
+    assert found.text == "Torrent costs 79 euros [1]. The workshop opens at 8:30 [2]."
+    assert [(q.passage.number, q.instead_of) for q in found.quotes] == [(1, 2), (2, None)]
+
+
+@given(st.text(alphabet="Torent79 eurs.[]12\n", max_size=60))
+def test_correcting_changes_numbers_of_markers_only(text):
+    found = correct(text, "?", BOTH)
+    blank = re.compile(r"\[[0-9]{1,3}\]")
+    assert blank.sub("[]", found.text) == blank.sub("[]", text)
+    assert correct(found.text, "?", BOTH).text == found.text
+
+
+def test_json_numbers_and_labels_of_the_schema():
+    schema = {
+        "properties": {
+            "label": {"enum": ["Billing Desk", "Repair"]},
+            "priority": {"anyOf": [{"enum": [1, 2]}, {"const": 3}]},
+        }
+    }
+    text = '{"label": "Billing Desk", "priority": 3, "euros": 79.0}'
+    assert ground_data(text, "?", BOTH, schema).grounded is True
+    assert set(ground_data(text, "?", BOTH).unsupported) == {"3", "Billing", "Desk"}
+    wrong = ground_data('{"label": "Billing", "nested": [{"euros": 79.5}]}', "?", BOTH, schema)
+    assert wrong.unsupported == ("79.5",)
 
 
 def test_json_answer_may_say_what_was_asked_but_no_other_value():
