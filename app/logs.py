@@ -23,7 +23,7 @@ def configure_logs(level: str, *, as_json: bool) -> None:
     )
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_to_stderr,
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
@@ -32,3 +32,8 @@ def configure_logs(level: str, *, as_json: bool) -> None:
             renderer,
         ],
     )
+
+
+def _to_stderr(*_: object) -> structlog.PrintLogger:
+    """The stderr of this moment: one that was redirected at the start may be closed by now."""
+    return structlog.PrintLogger(sys.stderr)

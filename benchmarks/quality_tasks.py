@@ -67,13 +67,17 @@ def split_name(key: str) -> str:
     return "dev" if number < _TEST_SHARE + _DEV_SHARE else "train"
 
 
+def _words(text: str) -> str:
+    return " ".join(sorted(set(re.findall(r"[\w#]+", text.lower()))))
+
+
 def banking77(data: Path) -> list[dict[str, Any]]:
     """One style row a message; messages of the same words lie on one side."""
     with (data / "banking77" / "train.csv").open(encoding="utf-8", newline="") as file:
         messages = [(line["text"].strip(), line["category"]) for line in csv.DictReader(file)]
     rows = []
     for number, (text, label) in enumerate(messages):
-        words = " ".join(sorted(set(re.findall(r"\w+", text.lower()))))
+        words = _words(text)
         rows.append(
             _row(
                 f"banking77-{number}",
@@ -97,7 +101,8 @@ def bitext(data: Path) -> list[dict[str, Any]]:
     for line in (folder / "bitext_short.shared.jsonl").read_text("utf-8").splitlines():
         record = json.loads(line)
         request, intent = record["instruction"].strip(), record["intent"]
-        template = _PLACE.sub("#", request.lower())
+        # Case, order and punctuation aside: "where can i pay" and "Where can I pay?" stay together.
+        template = _words(_PLACE.sub("#", request))
         common = {
             "split": split_name(template),
             "component": hashlib.sha256(template.encode()).hexdigest()[:16],

@@ -160,14 +160,14 @@ def _plain(
     settings: dict[str, Any] = {} if checkpointing else {"gradient_checkpointing": False}
     torch.manual_seed(0)
     trainer = SFTTrainer(
-        model=load_model(config.base, dtype=config.dtype).train(),
+        model=load_model(config.base, dtype=config.compute_dtype).train(),
         args=SFTConfig(
             output_dir=f"{folder}/plain",
             per_device_train_batch_size=config.batch_rows,
             num_train_epochs=1,
             learning_rate=config.learning_rate,
             max_length=config.max_length,
-            bf16=True,
+            bf16=config.compute_dtype == "bfloat16",
             use_cpu=not torch.cuda.is_available(),
             # The order is known then, so the tokens of each step are too; the rows are random.
             train_sampling_strategy="sequential",

@@ -44,7 +44,8 @@ def headline(
     count = (
         "more questions alone will hardly decide it"
         if more is None
-        else f"about {more.samples} more questions ({more.answers} answers) are needed"
+        else f"about {more.samples} more questions in new groups ({more.answers} answers) are "
+        "needed if the arms differ as much as they seem to"
     )
     return f"Undecided between {_list(outcome.survivors)}: {count}. Serve {default} meanwhile."
 

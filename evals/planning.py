@@ -125,8 +125,8 @@ def _sentences(
     if verdict == "refuse":
         lines.append(
             f"That is not enough: with {spec.margin:g} less than half of {smallest:.3f}, the "
-            f"likely outcome is undecided. Ask {count} questions, or accept a margin of "
-            f"{smallest / 2:.3f} or more."
+            f"likely outcome is undecided. Ask {count} questions, which tell even close arms "
+            f"apart, or accept a margin of {smallest / 2:.3f} or more."
         )
     elif verdict == "warn":
         lines.append(

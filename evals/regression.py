@@ -258,7 +258,8 @@ def _floor(current: Scores, arm: str, metric: str, value: float) -> Check:
     column = _column(current, arm, metric)
     missing, failed = np.isnan(column), _failed(current, arm)
     if metric == LATENCY:
-        column = np.where(missing & failed, np.inf, column)
+        # Written as null: the first of several answers failed, or there is none.
+        column = np.where(missing, np.inf, column)
         found = percentile_interval(column[~np.isnan(column)], 0.95)
         if found.estimate is None and found.n:
             text = f"more than 5 % of the answers of {arm} failed, so p95 latency has no value"

@@ -23,7 +23,10 @@ _STORE_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class ArmProgress:
-    """The primary metric of one arm so far; the interval is not adjusted for repeated looks."""
+    """The primary metric of one arm so far.
+
+    The interval lies within the metric's scale, 0 to 1, and is not adjusted for repeated looks.
+    """
 
     arm: str
     n: int
@@ -270,5 +273,8 @@ class _Tracker:
     @staticmethod
     def _arm(arm: str, seen: _Seen) -> ArmProgress:
         ids = np.asarray(seen.clusters, dtype=np.int64)
-        interval = cluster_t(np.asarray(seen.values, dtype=np.float64), ids)
-        return ArmProgress(arm, seen.n, interval.estimate, interval.low, interval.high, seen.errors)
+        found = cluster_t(np.asarray(seen.values, dtype=np.float64), ids)
+        # With few clusters the t interval reaches beyond the scale of the metric.
+        low = None if found.low is None else max(0.0, found.low)
+        high = None if found.high is None else min(1.0, found.high)
+        return ArmProgress(arm, seen.n, found.estimate, low, high, seen.errors)

@@ -1,4 +1,8 @@
-"""How many more questions an undecided comparison needs, if the arms stay as measured."""
+"""How many more questions an undecided comparison needs, if the arms stay as measured.
+
+A plan (`evals.planning`) asks for more, because it assumes that the arms are as close as the
+margin.
+"""
 
 from dataclasses import dataclass
 from math import ceil, log, log1p
@@ -14,7 +18,11 @@ _NO_GAP = 1e-9  # what rounding leaves of an estimate that is exactly at its lim
 
 @dataclass(frozen=True, slots=True)
 class MoreNeeded:
-    """Further questions, and answers when every survivor answers each of them."""
+    """Further questions, and answers when every survivor answers each of them.
+
+    They count only in new groups, of the size of those asked: more questions about the same
+    documents tell less.
+    """
 
     samples: int
     answers: int

@@ -61,7 +61,10 @@ def pair_sentence(pair: PairBound, spec: DecisionSpec) -> str:
     label = METRICS[spec.primary].label
     if pair.estimate is None:
         return f"{pair.a} and {pair.b} were never scored on the same question."
+    estimate, low, high = (
+        f"{value:+.3f}".replace("-", "−") for value in (pair.estimate, pair.low, pair.high)
+    )
     return (
-        f"{pair.b} minus {pair.a} in {label} is {pair.estimate:+.3f}, "
-        f"between {pair.low:+.3f} and {pair.high:+.3f}; the margin is {spec.margin:g}."
+        f"{pair.b} minus {pair.a} in {label} is {estimate}, between {low} and {high}; "
+        f"the margin is {spec.margin:g}."
     )

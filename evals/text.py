@@ -66,9 +66,21 @@ def second_bounds(interval: Interval) -> str:
     if interval.low is None and interval.high is None:
         return "no interval"
     low, high = seconds(interval.low), seconds(interval.high)
+    if interval.high is None:
+        return f"at least {low}"
+    if interval.low is None:
+        return f"at most {high}"
     if low.split()[1:] == high.split()[1:]:
         low = low.split()[0]  # the unit once is enough
     return f"{low}–{high}"
+
+
+def has_tail(interval: Interval, q: float) -> bool:
+    """Whether enough was measured for a high quantile to be more than the largest value.
+
+    From 20 values on for the 95th percentile, from 100 on for the 99th.
+    """
+    return interval.estimate is not None and interval.n * (1 - q) >= 1 - 1e-9
 
 
 def p_value(value: float | None) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from tuning.adapters import record_checks
 from tuning.base_model import load_model, load_tokenizer
 from tuning.forgetting import check_forgetting, load_items
+from tuning.hardware import resolve_dtype
 from tuning.lora import load_adapted
 from tuning.probes import Canary, canary_exposure, probe_triggers, summarise, update_norms
 from tuning.prompt import encode, render_messages
@@ -21,7 +22,7 @@ def check_adapter(
     *,
     canaries: Sequence[Canary] = (),
     items: int | None = None,
-    dtype: str = "bfloat16",
+    dtype: str = "auto",
     record: bool = True,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
@@ -32,10 +33,11 @@ def check_adapter(
         base_folder: Prepared folder of its base model.
         canaries: Planted strings of the data it was trained on.
         items: Use only so many general questions; all by default.
-        dtype: "bfloat16" or "float32".
+        dtype: "auto", "bfloat16" or "float32".
         record: Write the results into the adapter's manifest and cards.
         say: Told what is being done.
     """
+    dtype = resolve_dtype(dtype, "cpu")
     tokenizer = load_tokenizer(base_folder)
     base = load_model(base_folder, dtype=dtype)
     adapted = load_adapted(load_model(base_folder, dtype=dtype), adapter_dir)

@@ -11,6 +11,7 @@ from typing import Any
 
 from tuning.atomic import replacing, replacing_folder, sha256_file, write_json
 from tuning.errors import BaseModelError
+from tuning.hardware import resolve_dtype
 
 HF_FOLDER = "hf"
 IDENTITY_FILE = "base.json"
@@ -122,14 +123,19 @@ def load_tokenizer(folder: Path | str) -> Any:
     return AutoTokenizer.from_pretrained(str(folder))
 
 
-def load_model(folder: Path | str, *, dtype: str = "bfloat16", device: str = "cpu") -> Any:
-    """The Hugging Face causal language model of a prepared base folder, in evaluation mode."""
+def load_model(folder: Path | str, *, dtype: str = "auto", device: str = "cpu") -> Any:
+    """The Hugging Face causal language model of a prepared base folder, in evaluation mode.
+
+    `dtype` is "bfloat16", "float32" or "auto", see `hardware.resolve_dtype`.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     if not Path(folder).is_dir():
         raise BaseModelError(f"base model folder {str(folder)!r} does not exist")
-    model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=getattr(torch, dtype))
+    model = AutoModelForCausalLM.from_pretrained(
+        str(folder), dtype=getattr(torch, resolve_dtype(dtype, device))
+    )
     return model.to(device).eval()
 
 

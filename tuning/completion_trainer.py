@@ -251,7 +251,7 @@ def _arguments(plan: Plan, config: TuneConfig, folder: Path) -> Any:
         max_grad_norm=config.max_grad_norm,
         seed=config.seed,
         data_seed=config.seed,
-        bf16=config.dtype == "bfloat16",
+        bf16=config.compute_dtype == "bfloat16",
         use_cpu=on_cpu,
         dataloader_pin_memory=not on_cpu,
         gradient_checkpointing=config.gradient_checkpointing,

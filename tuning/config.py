@@ -7,12 +7,13 @@ from typing import Any
 
 from tuning.builder import DrawConfig
 from tuning.errors import TuneConfigError
+from tuning.hardware import resolve_dtype
 from tuning.methods import METHODS
 from tuning.prompt import DEFAULT_ABSTAIN, DEFAULT_SYSTEM
 from tuning.reader.mix import reader_mix
 from tuning.scoring import COMPOSITE
 
-DTYPES = ("bfloat16", "float32")
+DTYPES = ("auto", "bfloat16", "float32")
 DEVICES = ("auto", "cpu", "cuda")
 TRACKERS = ("none", "tensorboard", "mlflow", "wandb")
 OBJECTIVES = ("sft", "dpo", "kto")
@@ -103,6 +104,8 @@ class TuneConfig:
         checkpoint_steps: Checkpoint every so many steps; None leaves it to the seconds.
         checkpoint_seconds: Checkpoint when this much time passed since the last one.
         workers: Processes that draw and encode rows; 0 does it in this process.
+        dtype: What is computed in; "auto" is bfloat16 where the device computes in it, float32 on
+            other CPUs, where emulated bfloat16 takes many times as long.
         packing: Lay several rows end to end in one line of `batch_tokens`; for GPUs, needs
             `batch_tokens`.
         probe_steps: Measure so many steps before the run, to estimate its time; 0 does not.
@@ -138,7 +141,7 @@ class TuneConfig:
     average: float = 0.0
     composite_weights: dict[str, float] | None = None
     seed: int = 0
-    dtype: str = "bfloat16"
+    dtype: str = "auto"
     device: str = "auto"
     gradient_checkpointing: bool = False
     max_length: int = 1024
@@ -257,7 +260,13 @@ class TuneConfig:
         for key in _FOLDERS:
             if settings[key]:
                 settings[key] = Path(settings[key]).name
+        settings["dtype"] = self.compute_dtype
         return settings
+
+    @property
+    def compute_dtype(self) -> str:
+        """What is computed in on this machine: bfloat16 or float32."""
+        return resolve_dtype(self.dtype, self.device)
 
 
 def default_settings() -> dict[str, Any]:

@@ -248,7 +248,7 @@ def measure_pace(config: TuneConfig, batches: int = 2) -> float:
     plan = make_plan(replace(config, epochs=1, objective="sft"), tokenizer, lambda: None)
     collate = collator_of(plan, replace(config, objective="sft"), int(tokenizer.eos_token_id))
     model = load_trainable(config).to(device).train()
-    bf16 = torch.autocast(device, torch.bfloat16, enabled=config.dtype == "bfloat16")
+    bf16 = torch.autocast(device, torch.bfloat16, enabled=config.compute_dtype == "bfloat16")
     count = min(batches, len(plan.batches))
     chosen = [plan.batches[i * len(plan.batches) // count] for i in range(count)]
     tokens, seconds = 0, 0.0

@@ -114,7 +114,7 @@ def load_trainable(config: "TuneConfig") -> Any:
     model = (
         _load_4bit(config)
         if config.method == "qlora"
-        else load_model(config.base, dtype=config.dtype)
+        else load_model(config.base, dtype=config.compute_dtype)
     )
     if config.packing and resolve_device(config.device) == "cuda":
         # It skips the blocks between rows; the default attention computes and masks them.
@@ -162,11 +162,11 @@ def _load_4bit(config: "TuneConfig") -> Any:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=getattr(torch, config.dtype),
+        bnb_4bit_compute_dtype=getattr(torch, config.compute_dtype),
     )
     model = AutoModelForCausalLM.from_pretrained(
         config.base,
-        dtype=getattr(torch, config.dtype),
+        dtype=getattr(torch, config.compute_dtype),
         quantization_config=quantisation,
         device_map={"": 0},
     )

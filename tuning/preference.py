@@ -217,7 +217,9 @@ class PreferenceLoss:
         used.sort(key=lambda i: len(plan.rows[i].input_ids))
         was_training = model.training
         model.eval()
-        bf16 = torch.autocast(device.type, torch.bfloat16, enabled=config.dtype == "bfloat16")
+        bf16 = torch.autocast(
+            device.type, torch.bfloat16, enabled=config.compute_dtype == "bfloat16"
+        )
         reference = _reference_of(model, config)
         with torch.no_grad(), bf16:
             for start in range(0, len(used), 2 * config.batch_rows):

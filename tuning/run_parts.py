@@ -10,7 +10,7 @@ from tuning.adapters import MANIFEST_FILE, AdapterManifest, verify
 from tuning.config import TuneConfig, differing_setting
 from tuning.errors import TuneConfigError
 from tuning.prompt import template_digest
-from tuning.scoring import DevCase, dev_cases
+from tuning.scoring import DevCase, dev_cases, score_cases
 from tuning.sources import sources_of
 
 
@@ -61,11 +61,23 @@ def finished_run(config: TuneConfig) -> AdapterManifest | None:
 
 
 def cases_of(config: TuneConfig, tokenizer: Any) -> list[DevCase]:
-    """The dev prompts that choose a checkpoint; none where evaluations are off."""
+    """The dev prompts that choose a checkpoint; none where evaluations are off.
+
+    Raises:
+        TuneConfigError: If the dev rows give no score that has a weight.
+    """
     if not config.eval_rows:
         return []
     rows = sources_of(config)[0].dev_rows(config.eval_rows)
-    return dev_cases(rows, tokenizer, config.draw_config(), seed=config.seed)
+    cases = dev_cases(rows, tokenizer, config.draw_config(), seed=config.seed)
+    parts = score_cases(cases, [""] * len(cases))
+    weights = config.weights_of_parts()
+    if parts and not any(weights.get(name) for name in parts):
+        raise TuneConfigError(
+            f"the dev rows give {', '.join(parts)} and none of them has a weight to choose a "
+            "checkpoint by: see composite_weights"
+        )
+    return cases
 
 
 def manifest_start(config: TuneConfig, inputs: Inputs, tokenizer: Any) -> AdapterManifest:

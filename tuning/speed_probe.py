@@ -77,7 +77,9 @@ def _seconds_per_case(trainer: Any, config: TuneConfig, cases: Sequence[DevCase]
     by_length = sorted(cases, key=lambda case: len(case.prompt_ids))
     middle = max(0, len(by_length) // 2 - _CASES // 2)
     some = by_length[middle : middle + _CASES]
-    settings = GenerationSettings(len(some), config.eval_new_tokens, config.dtype == "bfloat16")
+    settings = GenerationSettings(
+        len(some), config.eval_new_tokens, config.compute_dtype == "bfloat16"
+    )
     begun = time.perf_counter()
     prompts = [case.prompt_ids for case in some]
     generate_answers(trainer.model, trainer.processing_class, prompts, settings)

@@ -256,7 +256,9 @@ class _Run:
 
     def _answer_cases(self, model: Any) -> dict[str, list[float]]:
         settings = GenerationSettings(
-            self.config.eval_batch, self.config.eval_new_tokens, self.config.dtype == "bfloat16"
+            self.config.eval_batch,
+            self.config.eval_new_tokens,
+            self.config.compute_dtype == "bfloat16",
         )
         prompts = [case.prompt_ids for case in self.cases]
         answers = generate_answers(model, self.tokenizer, prompts, settings)

@@ -176,8 +176,10 @@ class AnswerChain(Runnable[AnswerRequest, AnswerResult]):
                 yield event
         if generation is None:
             raise EngineError("the engine ended without a generation")
-        result = self._finish(ready, generation, first_token=first_token)
-        result = replace(result, cache_key=key)
+        # A server may have been replaced since the prompt was made: what it says now counts.
+        made = {**ready.identity, **self.engine_identity}
+        result = self._finish(replace(ready, identity=made), generation, first_token=first_token)
+        result = replace(result, cache_key=key if made == ready.identity else None)
         yield from self._whole(result, stream and not pieces)
 
     def quote(self, request: AnswerRequest, plan: Plan) -> AnswerResult:

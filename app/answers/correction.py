@@ -28,10 +28,11 @@ class Corrected:
 def correct(text: str, question: str, passages: Sequence[Passage]) -> Corrected:
     """Point every sentence that cites one wrong passage to the one that holds it.
 
-    A passage holds a sentence when all content words, values and names of it stand there. The
-    marker is changed only where the cited passage lacks some of them and exactly one other
-    passage lacks none, so that nothing is left to judge. Sentences of one content word, with
-    several markers, or with words that no passage has stay as they are.
+    The marker is changed only where the cited passage lacks a value or a name of the sentence,
+    and exactly one other passage holds all its content words, values and names. Missing words
+    alone prove nothing: a passage may say it in others, and one with all the words may say the
+    contrary. Sentences of one content word, with several markers, or with words that no passage
+    has stay as they are.
     """
     bags = {p.number: {fold(word) for word in content_words(p.text)} for p in passages}
     known = {passage.number: passage for passage in passages}
@@ -45,10 +46,12 @@ def correct(text: str, question: str, passages: Sequence[Passage]) -> Corrected:
         if len(cited) != 1 or len(words) < _LEAST_WORDS:
             return sentence
         (number,) = cited
+        if number not in known or _holds(known[number], said, question):
+            return sentence
         holding = [
             n for n, bag in bags.items() if words <= bag and _holds(known[n], said, question)
         ]
-        if number in holding or len(holding) != 1:
+        if len(holding) != 1:
             return sentence
         instead_of.setdefault(holding[0], number)
         return _MARKER.sub(lambda m: m.group().replace(m.group(1), str(holding[0])), sentence)
@@ -57,5 +60,6 @@ def correct(text: str, question: str, passages: Sequence[Passage]) -> Corrected:
 
 
 def _holds(passage: Passage, sentence: str, question: str) -> bool:
+    """Whether every value and name of the sentence stands in the passage."""
     missing = unsupported_values(sentence, [passage.text])
     return not missing and not unsupported_names(sentence, [passage.text, question])

@@ -27,7 +27,7 @@ class Quote:
 
     `attached` is the span of the answer that the passage was attached to by alignment; None where
     the model cited it itself. `instead_of` is the number that the model cited, where that passage
-    did not hold the sentence and this one alone did.
+    lacked a value or name of the sentence and this one alone held all of it.
     """
 
     passage: Passage
@@ -60,8 +60,8 @@ def ground(
     """Parse citations; check every value and name of the answer against the passages it cites.
 
     Where the model cited nothing, passages are attached to the sentences that they support; the
-    text stays as it was said. Where it cited a passage that does not hold the sentence while one
-    other alone does, the marker is corrected, unless `mend` is False.
+    text stays as it was said. Where it cited a passage that lacks a value or name of the sentence
+    while one other alone holds all of it, the marker is corrected, unless `mend` is False.
     """
     text = text.strip()
     if is_abstention(text, abstain):

@@ -53,9 +53,14 @@ class AnswerService:
         self._reader_digest = reader_digest
         self._recorder = Recorder(database)
 
-    def answer(self, request: AnswerRequest) -> AnswerResult:
-        """A finished answer, recorded unless the request says otherwise."""
-        for event in self._answered(request, self.plan_for(request), False, Progress()):
+    def answer(self, request: AnswerRequest, *, fall_back: bool = True) -> AnswerResult:
+        """A finished answer, recorded unless the request says otherwise.
+
+        Without `fall_back` only the plan's arm on the first engine answers, or fails: whoever
+        measures an arm must not be given another one's answer.
+        """
+        plan = self.plan_for(request)
+        for event in self._answered(request, plan, False, Progress(), fall_back=fall_back):
             if isinstance(event, AnswerResult):
                 return event
         raise RuntimeError("the answer chain ended without a result")
@@ -83,7 +88,13 @@ class AnswerService:
         return self._answered(request, plan, pieces, progress or Progress())
 
     def _answered(
-        self, request: AnswerRequest, plan: Plan, pieces: bool, progress: Progress
+        self,
+        request: AnswerRequest,
+        plan: Plan,
+        pieces: bool,
+        progress: Progress,
+        *,
+        fall_back: bool = True,
     ) -> Iterator[str | AnswerResult]:
         """The plan's answer; where that fails before its first word, the next of the fallback.
 
@@ -94,7 +105,7 @@ class AnswerService:
             (step, chain)
             for step in arms
             for chain in self._chains[: 1 if step == PASSAGE else None]
-        ]
+        ][: None if fall_back else 1]
         reason = ""
         for index, (step, chain) in enumerate(attempts):
             said = False

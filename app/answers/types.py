@@ -89,7 +89,7 @@ class Citation:
     number of the version that has replaced the cited one, 0 where the document is gone.
     `attached_at` is the span of the answer that the citation was attached to by alignment; None
     where the model cited it itself. `corrected_from` is the number the model cited instead, where
-    that passage did not hold the sentence and this one alone did.
+    that passage lacked a value or name of the sentence and this one alone held all of it.
     """
 
     number: int

@@ -43,6 +43,12 @@ def use_case_set(
         bool | None,
         typer.Option("--must-ground/--may-not-ground", help="Abstain on unsupported values."),
     ] = None,
+    correct_citations: Annotated[
+        bool | None,
+        typer.Option(
+            "--correct-citations/--citations-as-said", help="Mend markers that miss their passage."
+        ),
+    ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Most tokens of an answer.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Most seconds of a generation.")] = None,
     json_schema: Annotated[Path | None, typer.Option(help="Schema every answer follows.")] = None,
@@ -55,6 +61,7 @@ def use_case_set(
         "fallback": fallback or None,
         "abstain_below": abstain_below,
         "must_ground": must_ground,
+        "correct_citations": correct_citations,
         "max_answer_tokens": max_tokens,
         "timeout_s": timeout,
         "json_schema": _json_file(json_schema) if json_schema else None,

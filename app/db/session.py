@@ -47,8 +47,14 @@ def create_sql_engine(url: str) -> sa.Engine:
     def begin(connection: sa.Connection) -> None:
         # IMMEDIATE: a transaction that will write takes the lock at once instead of failing midway.
         reads = connection.get_execution_options().get("reads_only", False)
+        statement = "BEGIN" if reads else "BEGIN IMMEDIATE"
         raw: Any = connection.connection.dbapi_connection
-        raw.execute("BEGIN" if reads else "BEGIN IMMEDIATE")
+        try:
+            raw.execute(statement)
+        except pysqlite3.dbapi2.Error as error:  # callers know SQLAlchemy's errors only
+            raise sa.exc.DBAPIError.instance(
+                statement, None, error, pysqlite3.dbapi2.Error, hide_parameters=True
+            ) from error
 
     return engine
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.errors import BadInput
 from app.evaluations import reports
 from app.evaluations import service as evaluations
 from app.use_cases import service as use_cases
@@ -37,6 +38,7 @@ def router_of(
     of the evaluation); serving does not change.
 
     Raises:
+        BadInput: if the evaluation is of another use case.
         EvalError: on an unknown arm or too few independent groups.
     """
     use_case = use_cases.get(session, principal.workspace_id, use_case_name)
@@ -45,6 +47,8 @@ def router_of(
         if evaluation_id
         else evaluations.latest(session, principal.workspace_id, use_case.id)
     )
+    if evaluation.use_case_id != use_case.id:
+        raise BadInput(f"evaluation {evaluation_id!r} is not of use case {use_case.name!r}")
     folder = Path(evaluation.path)
     samples = load_samples(folder / "samples.jsonl")
     outputs = read_outputs(folder / "outputs.jsonl")

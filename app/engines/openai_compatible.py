@@ -259,10 +259,10 @@ class OpenAICompatibleEngine:
 
     def _model_name(self) -> str:
         if self._model is None:
-            self._model = self._first_listed()
+            self._model = self._listed()[0]
         return self._model
 
-    def _first_listed(self) -> str:
+    def _listed(self) -> list[str]:
         try:
             reply = self._client.get("/v1/models")
             listed = reply.json()["data"] if reply.status_code == 200 else []
@@ -270,7 +270,7 @@ class OpenAICompatibleEngine:
             raise EngineError(f"{self._address.url} lists no models: {error}") from error
         if not listed:
             raise EngineError(f"{self._address.url} lists no models: set TANDEM_ENGINE_MODEL")
-        return str(listed[0]["id"])
+        return [str(model["id"]) for model in listed]
 
     def _ask_again(self) -> None:
         """Version and name, at most every minute, and after every new connection."""
@@ -282,7 +282,9 @@ class OpenAICompatibleEngine:
             told = reply.json() if reply.status_code == 200 else {}
             self._version = str(told.get("version", "unknown"))
             if self._address.model is None:
-                self._model = self._first_listed()
+                listed = self._listed()
+                # Some list the newest first: a model that is still there goes on being asked.
+                self._model = self._model if self._model in listed else listed[0]
         except (httpx.HTTPError, ValueError, EngineError):
             # A server that is away has not changed yet: what it said last stays.
             until = time.monotonic() + _AWAY_S

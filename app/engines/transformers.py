@@ -16,6 +16,7 @@ from app.engines.slots import SlotScheduler
 from app.engines.streams import Cancellation, Cancelled, Emit, PieceStream, drain
 from app.engines.types import AdapterRef, EngineError, Generation, GenerationRequest
 from app.errors import BadInput, ModelMissing
+from tuning.hardware import resolve_dtype
 
 _REPLACEMENT = "\ufffd"  # what a decoder puts where a character's bytes are not complete yet
 
@@ -36,7 +37,8 @@ class TransformersEngine:
 
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
+            self._dtype = resolve_dtype("auto", self._device)
+            loaded = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, self._dtype))
             self._tokenizer: Any = AutoTokenizer.from_pretrained(model)
         except OSError as error:
             reason = str(error).splitlines()[0]
@@ -57,7 +59,7 @@ class TransformersEngine:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Engine, its version, the base's digest and name."""
+        """Engine, its version, the base's digest and name, and what it is computed in."""
         import transformers
 
         return {
@@ -65,6 +67,7 @@ class TransformersEngine:
             "engine_version": transformers.__version__,
             "base_sha256": self._sha256,
             "file": self._name,
+            "dtype": self._dtype,
         }
 
     @property

@@ -94,7 +94,8 @@ class EvaluationJob:
                     without_documents=sample.gold if is_hidden(sample) else (),
                     temperature=float(job.payload.get("temperature", 0.0)),
                     seed=repeat,
-                )
+                ),
+                fall_back=False,
             )
             return self._output(sample, spec["name"], result)
 

@@ -80,16 +80,27 @@ def to_label(folder: Path, number: int, seed: int = 0) -> list[dict[str, Any]]:
     ]
 
 
-def check_labels(folder: Path, labels: Labels) -> None:
+def check_labels(folder: Path, labels: Labels, verdicts: Labels | None = None) -> None:
     """Refuse labels of answers there are not, and a judge that no label calibrates.
+
+    Args:
+        folder: of the evaluation.
+        labels: people's.
+        verdicts: another judge's; None where the service's model judges every answer.
 
     Raises:
         BadInput: naming the label, or how many are needed.
     """
-    known = {(o.arm, o.sample_id) for o in read_outputs(folder / "outputs.jsonl")}
-    strange = sorted(set(labels) - known)
-    if strange:
-        raise BadInput(f"no answer of arm {strange[0][0]!r} to sample {strange[0][1]!r} to label")
+    known = {(o.arm, o.sample_id) for o in _judged(folder)}
+    for said, found in (("label", labels), ("judge", verdicts or {})):
+        strange = sorted(set(found) - known)
+        if strange:
+            raise BadInput(
+                f"no answer of arm {strange[0][0]!r} to sample {strange[0][1]!r} to {said}"
+            )
+    unjudged = sorted(set(labels) - set(labels if verdicts is None else verdicts))
+    if unjudged:
+        raise BadInput(f"the label of {unjudged[0]} is for an answer without a verdict")
     if not labels:
         raise BadInput(
             f"a judge without people's labels is not shown: label {MIN_LABELS} answers of each "
@@ -121,9 +132,9 @@ class JudgeJob:
             name: [{"arm": a, "id": i, "good": good} for (a, i), good in sorted(found.items())]
             for name, found in (("verdicts", verdicts), ("labels", labels))
         }
-        (folder / JUDGED).write_text(json.dumps(kept), "utf-8")
         groups = dict(zip((s.id for s in samples), clusters(samples), strict=True))
         card = judge_card(verdicts, labels, clusters=groups)
+        (folder / JUDGED).write_text(json.dumps(kept), "utf-8")
         self._write_again(evaluation, use_case)
         return {
             "evaluation": evaluation.id,
@@ -136,15 +147,14 @@ class JudgeJob:
     def _ask(
         self, folder: Path, samples: Sequence[Sample], job: JobContext
     ) -> dict[tuple[str, str], bool]:
-        kept = folder / "verdicts.jsonl"
-        known = parse_labels(_lines(kept)) if kept.is_file() else {}
-        outputs = [
-            output
-            for output in read_outputs(folder / "outputs.jsonl")
-            if output.arm not in reports.BASELINES and output.repeat == 0
-        ]
+        kept, judge_name = folder / "verdicts.jsonl", self._engine().identity
+        lines = _lines(kept) if kept.is_file() else []
+        # Another model is another judge: what it said is asked again.
+        known = parse_labels([row for row in lines if row.get("judge") == judge_name])
+        outputs = _judged(folder)
         done = 0
         with kept.open("a", encoding="utf-8") as file:
+            file.write("\n")  # what follows must not join half a line of a killed job
 
             def judge(sample: Sample, output: Output) -> bool:
                 nonlocal done
@@ -153,7 +163,7 @@ class JudgeJob:
                 key = (output.arm, output.sample_id)
                 if key not in known:
                     known[key] = self._says_yes(sample, output)
-                    row = {"arm": key[0], "id": key[1], "good": known[key]}
+                    row = {"arm": key[0], "id": key[1], "good": known[key], "judge": judge_name}
                     file.write(json.dumps(row) + "\n")
                     file.flush()
                 return known[key]
@@ -185,6 +195,15 @@ class JudgeJob:
             session.execute(
                 sa.update(Evaluation).where(Evaluation.id == evaluation.id).values(summary=summary)
             )
+
+
+def _judged(folder: Path) -> list[Output]:
+    """The answers a judge sees: the first of every arm to every sample."""
+    return [
+        output
+        for output in read_outputs(folder / "outputs.jsonl")
+        if output.arm not in reports.BASELINES and output.repeat == 0
+    ]
 
 
 def judge_messages(sample: Sample, output: Output) -> list[Message]:

@@ -47,6 +47,7 @@ def known_of(session: Session, evaluation: Evaluation, use_case: UseCase, look: 
         verdicts=verdicts,
         labels=labels,
         forgetting=_forgetting(session, payload["arms"]),
+        adapters=_adapters(session, payload["arms"]),
         training=_training(session, payload["arms"]),
         earlier=_earlier(session, evaluation, payload.get("before")),
         rates=rates_from(costs),
@@ -92,6 +93,13 @@ def _earlier(session: Session, evaluation: Evaluation, before: str | None) -> An
         return None
     folder = Path(find_earlier(session, evaluation.workspace_id, before).path)
     return load_samples(folder / "samples.jsonl"), read_outputs(folder / "outputs.jsonl")
+
+
+def _adapters(session: Session, arms: list[dict[str, Any]]) -> dict[str, str]:
+    """Name and digest of the adapters of the arms, by id."""
+    names = {spec["adapter"] for spec in arms if spec.get("adapter")}
+    found = (session.get(Adapter, name) for name in sorted(names))
+    return {row.id: f"adapter {row.name}, digest {row.digest[:12]}" for row in found if row}
 
 
 def _forgetting(session: Session, arms: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

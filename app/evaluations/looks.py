@@ -38,6 +38,8 @@ def rules_of(payload: Mapping[str, Any]) -> dict[str, Any]:
     rules: dict[str, Any] = jsonable(spec)
     if "cost_order" not in given:  # it follows from the arms that were run
         del rules["cost_order"]
+    if "style_match" in (spec.primary, *(limit.metric for limit in spec.constraints)):
+        rules["style"] = payload.get("style")
     return {name: value for name, value in rules.items() if name not in _NOT_RULES}
 
 
@@ -162,7 +164,7 @@ def _place(made: Look, line: list[Look], arms: list[Any], *, uncounted: int = 0)
     again = next((look for look in same if _says_the_same(look, made)), None)
     own = next((look for look in line if look.evaluation_id == made.evaluation_id), None)
     known = again or own
-    made.look = known.look if known else 1 + max((look.look for look in line), default=uncounted)
+    made.look = known.look if known else 1 + (_spent(line) if line else uncounted)
     reasons = [_changed_sentence(changed[-1].rules, made.rules)] if changed else []
     if made.look > made.planned:
         reasons.append(
@@ -181,10 +183,21 @@ def _place(made: Look, line: list[Look], arms: list[Any], *, uncounted: int = 0)
     made.earlier = again.earlier if again else list(dropped.values())
 
 
+def _spent(line: Sequence[Look]) -> int:
+    """How many looks a line holds; lines that new questions join had each spent their own."""
+    return max(len({_data(look) for look in line}), *(look.look for look in line))
+
+
 def _says_the_same(look: Look, made: Look) -> bool:
-    """Whether nothing new was seen: the same words to the same questions, no clock involved."""
-    timed = any(limit["metric"] == LATENCY for limit in made.rules["constraints"])
-    return not timed and look.texts_sha256 == made.texts_sha256
+    """Whether nothing new was seen: the same words to the same samples, no clock involved."""
+    return _data(look) == _data(made)
+
+
+def _data(look: Look) -> tuple[str, ...]:
+    """What a look saw. Other accepted answers to the same questions are other data."""
+    if any(limit["metric"] == LATENCY for limit in look.rules["constraints"]):
+        return (look.evaluation_id,)
+    return (look.samples_sha256, look.texts_sha256)
 
 
 def _changed_sentence(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

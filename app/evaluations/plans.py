@@ -30,7 +30,7 @@ def plan_of(session: Session, ready: Prepared) -> dict[str, Any]:
     generations = len(ready.asked) * len(arms) * repeats
     seconds = _seconds(session, ready.use_case, arms, len(ready.asked) * repeats)
     spec = reports.spec_for(ready.rules)
-    coming = looks.coming(session, ready.use_case, ready.asked, ready.rules)
+    coming = looks.coming(session, ready.use_case, ready.asked, ready.payload)
     groups = len(set(clusters(ready.asked)))
     made = None
     if len(arms) > 1 and groups > 1:

@@ -117,6 +117,7 @@ def write(
         "rerun": RERUN,
         "use_case": use_case,
         "arms": payload["arms"],
+        "adapters": dict(known.adapters) if known else {},
         "samples": payload.get("samples_name", "samples.jsonl"),
         "samples_used_before": known.earlier_uses if known else None,
         "questions_seen_before": look.seen_before,

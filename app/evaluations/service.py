@@ -60,12 +60,13 @@ class Prepared:
     def payload(self) -> dict[str, Any]:
         """What the job and the manifest hold, but for the id of the evaluation."""
         asked = self.asked
+        style = self.use_case.options.get("style_pattern")
         return {
             "samples_name": self.samples_name,
-            "style": self.use_case.options.get("style_pattern"),
+            "style": style,
             # Fixed now, before any output: changing it later shows in the decision.
             "registered": {
-                "rules_sha256": digest(looks.rules_of(self.rules)),
+                "rules_sha256": digest(looks.rules_of(self.rules | {"style": style})),
                 "gates_of_use_case": self.gates_follow,
                 "at": now().isoformat(),
             },
@@ -206,7 +207,8 @@ def start_judge(
 ) -> Job:
     """A queued judgement of a finished evaluation; the caller submits it."""
     evaluation = find(session, principal.workspace_id, evaluation_id)
-    judge.check_labels(Path(evaluation.path), judge.parse_labels(given["labels"]))
+    verdicts = judge.parse_labels(given["verdicts"]) if given.get("verdicts") else None
+    judge.check_labels(Path(evaluation.path), judge.parse_labels(given["labels"]), verdicts)
     job = Job(
         workspace_id=principal.workspace_id,
         kind="judge",

@@ -24,7 +24,7 @@ class ServingOptions:
         must_ground: abstain where a value or name of the answer stands in no cited passage (of a
             JSON answer: in no passage and not in the question).
         correct_citations: point a sentence to the one passage that holds it, where the model cited
-            another one that does not.
+            another one that lacks a value or name of it.
         cache: whether generations are given again to the same (exact) or to the same meaning.
         cache_similarity: least cosine of two questions of the same meaning, in [0.8, 1].
         cache_seconds: how long a cached generation may be given again.

@@ -38,6 +38,7 @@ class Known:
         forgetting: by tuned arm, its adapter against the base on a fixed set of general
             questions: items, accuracy_base, accuracy_adapter, accuracy_change,
             accuracy_interval, margin, not_inferior.
+        adapters: by the id that arms name, the adapter for people to read.
     """
 
     training: Sequence[str] = ()
@@ -53,6 +54,7 @@ class Known:
     keys: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     earlier_uses: int | None = None
     forgetting: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    adapters: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,12 +4,13 @@ import numpy as np
 
 from evals.analysis.case import Case, shown
 from evals.arms import HYBRID, PROMPT, RAG, TUNED
-from evals.metrics.context_use import conflict, context_use, sufficiency_split
+from evals.metrics.context_use import RIGHT_FROM, conflict, context_use, sufficiency_split
 from evals.sections import Section
-from evals.statistics.intervals import Mask
+from evals.statistics.intervals import Interval, Mask
 from evals.text import label
 
 COUNTERFACTUAL = "counterfactual:"
+_FEWEST = 5  # questions below which a mean is an anecdote
 _PAIRS = ((PROMPT, RAG), (TUNED, HYBRID))
 _RETRIEVAL = ("recall_at_k", "mrr", "ndcg_at_k")
 
@@ -38,9 +39,9 @@ def _retrieval(case: Case) -> tuple[Section, ...]:
                 arm,
                 *(shown(metrics.get(name)) for name in _RETRIEVAL),
                 shown(split.share),
-                shown(split.with_gold),
-                shown(split.without_gold),
-                shown(split.refused_without),
+                _counted(split.with_gold),
+                _counted(split.without_gold),
+                _counted(split.refused_without),
             )
         )
     if not rows:
@@ -56,9 +57,18 @@ def _retrieval(case: Case) -> tuple[Section, ...]:
     )
     note = (
         "Recall bounds what reading can reach. With the gold source in the prompt the reader is "
-        "measured; without it every answer but a refusal is luck or memory."
+        "measured; without it every answer but a refusal is luck or memory. "
+        f"No number where fewer than {_FEWEST} questions are of that kind."
     )
     return (Section("Retrieval", columns, tuple(rows), note),)
+
+
+def _counted(interval: Interval) -> str | None:
+    """Write a mean, its bounds and its questions; None where these are too few."""
+    text = shown(interval)
+    if text is None or interval.n < _FEWEST:
+        return None
+    return f"{text[:-1]}, n = {interval.n})" if text.endswith(")") else text
 
 
 def _gold_given(case: Case, arm: str) -> Mask:
@@ -91,8 +101,10 @@ def _use(case: Case) -> tuple[Section, ...]:
         )
     if not rows:
         return ()
+    score = label(case.evaluation.primary, case.evaluation.k)
     columns = ("arms", "wrong without context", "gain there", "right without", "loss there")
     note = (
+        f"Right means a {score} of at least {RIGHT_FROM:g} without context, wrong less. "
         "A mean hides that context helps on some questions and destroys right answers on others; "
         "here they stand apart."
     )

@@ -9,9 +9,9 @@ from evals.outputs import Output
 from evals.repeats import variance_split
 from evals.scoring import LATENCY
 from evals.sections import Cell, Section
-from evals.statistics.intervals import Interval
+from evals.statistics.intervals import Floats
 from evals.statistics.quantiles import percentile_interval
-from evals.text import second_bounds, seconds
+from evals.text import has_tail, second_bounds, seconds
 
 _FIRST_TOKEN = "first_token_s"
 _CPU = "cpu_s"
@@ -37,12 +37,8 @@ def _time(case: Case) -> tuple[Section, ...]:
         rows.append(
             (
                 arm,
-                *(
-                    _latency(percentile_interval(latencies, q, confidence))
-                    for q in (0.5, 0.95, 0.99)
-                ),
-                _latency(percentile_interval(first, 0.5, confidence)) if len(first) else None,
-                _latency(percentile_interval(first, 0.95, confidence)) if len(first) else None,
+                *(_latency(latencies, q, confidence) for q in (0.5, 0.95, 0.99)),
+                *(_latency(first, q, confidence) for q in (0.5, 0.95)),
                 round(sum(output.prompt_tokens for output in answers) / len(answers), 1),
                 round(written / len(answers), 1),
                 round(written / busy, 1) if busy > 0 else None,
@@ -52,7 +48,7 @@ def _time(case: Case) -> tuple[Section, ...]:
         )
     columns: tuple[str, ...] = (
         "arm", "p50", "p95", "p99", "first token p50", "first token p95",
-        "tokens in", "tokens out", "tokens/s", "CPU s", "failed",
+        "tokens in", "tokens out", "tokens out per second of waiting", "CPU s", "failed",
     )  # fmt: skip
     kept = [i for i in range(len(columns)) if any(row[i] is not None for row in rows)]
     if not rows:
@@ -60,7 +56,9 @@ def _time(case: Case) -> tuple[Section, ...]:
     table: tuple[tuple[Cell, ...], ...] = tuple(tuple(row[i] for i in kept) for row in rows)
     note = (
         "Arms took turns on every question, so that drift of the machine falls on all alike. "
-        "Intervals by order statistics. An answer that failed counts as slower than all others."
+        "Intervals by order statistics. An answer that failed counts as slower than all others. "
+        "Waiting includes reading the prompt, so a short answer to a long prompt has few tokens "
+        "per second. No p95 below 20 answers and no p99 below 100."
     )
     return (Section("Time and tokens", tuple(columns[i] for i in kept), table, note),)
 
@@ -170,9 +168,10 @@ def _measured(answers: list[Output], name: str) -> np.ndarray:
     )
 
 
-def _latency(interval: Interval) -> str | None:
-    if interval.estimate is None:
+def _latency(values: Floats, q: float, confidence: float) -> str | None:
+    interval = percentile_interval(values, q, confidence)
+    if not has_tail(interval, q):
         return None
-    if interval.low is None or interval.high is None:
+    if interval.low is None and interval.high is None:
         return seconds(interval.estimate)
     return f"{seconds(interval.estimate)} ({second_bounds(interval)})"

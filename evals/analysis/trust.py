@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 
 from evals.analysis.case import Case, shown
-from evals.arms import HYBRID, TUNED
+from evals.arms import HYBRID, PROMPT, RAG, TUNED
 from evals.faults import find_faults
 from evals.integrity import Leak, estimate_label_noise, find_stale
 from evals.judging import Verdicts, judge_card
@@ -158,7 +158,7 @@ def _reused(case: Case) -> tuple[Flaw, ...]:
 def _leakage_section(case: Case) -> tuple[Section, ...]:
     audit = case.leakage
     if audit is None:
-        return ()
+        return _not_audited(case)
     ways = ("equal", "near-equal", "13-gram")
     counts = {way: sum(leak.how == way for leak in audit.leaks) for way in ways}
     rows: list[tuple[str, str]] = [
@@ -182,6 +182,18 @@ def _leakage_section(case: Case) -> tuple[Section, ...]:
     return (Section("Training rows against questions", ("", "found"), tuple(rows), note),)
 
 
+def _not_audited(case: Case) -> tuple[Section, ...]:
+    tuned = [arm for arm in case.candidates if arm not in (PROMPT, RAG)]
+    if not tuned:
+        return ()
+    rows = (("training texts", "not known here: not audited"), ("tuned arms", ", ".join(tuned)))
+    note = (
+        "Nothing says that training has not seen these questions: an adapter that was brought in "
+        "from elsewhere does not carry its rows."
+    )
+    return (Section("Training rows against questions", ("", "found"), rows, note),)
+
+
 def _premium(case: Case, arm: str, leaks: tuple[Leak, ...]) -> str | None:
     seen = {leak.sample_id for leak in leaks}
     mask = np.array([sample.id in seen for sample in case.samples])
@@ -194,7 +206,7 @@ def _premium(case: Case, arm: str, leaks: tuple[Leak, ...]) -> str | None:
 
 
 def _forgetting_section(case: Case) -> tuple[Section, ...]:
-    found = case.known.forgetting
+    found = {arm: row for arm, row in case.known.forgetting.items() if row["items"]}
     if not found:
         return ()
     rows = tuple(

@@ -9,6 +9,8 @@ from evals.metrics.answers import contains_answer
 from evals.statistics.clustered import cluster_t
 from evals.statistics.intervals import Floats, Interval, Ints, Mask
 
+RIGHT_FROM = 0.5  # a graded answer counts as right from this score on
+
 
 @dataclass(frozen=True, slots=True)
 class SufficiencySplit:
@@ -81,13 +83,13 @@ def sufficiency_split(
 def context_use(
     without: Floats, with_context: Floats, clusters: Ints, confidence: float = 0.95
 ) -> ContextUse:
-    """Split the effect of context by whether the model alone was right (score at least .5).
+    """Split the effect of context by whether the model alone was right (`RIGHT_FROM`).
 
     An average hides that gains and harms cancel out. The split uses one noisy answer per question:
     read it as a description, not as a cause.
     """
     both = ~(np.isnan(without) | np.isnan(with_context))
-    known = without >= 0.5
+    known = without >= RIGHT_FROM
     change = with_context - without
 
     def mean(values: Floats, mask: Mask) -> Interval:

@@ -7,8 +7,9 @@ from typing import Any
 from evals.analysis import Analysis
 from evals.decision import Decision
 from evals.evaluation import Evaluation
+from evals.report.manifest import manifest_rows
 from evals.report.tables import HEADLINE_METRICS
-from evals.sections import Section, flatten
+from evals.sections import Section
 from evals.sentences import share
 from evals.statistics.intervals import Interval
 from evals.text import (
@@ -16,6 +17,7 @@ from evals.text import (
     bounds,
     cell,
     clean,
+    has_tail,
     label,
     number,
     p_value,
@@ -73,7 +75,10 @@ def _arms(evaluation: Evaluation, decision: Decision) -> str:
         latency = (
             [MISSING, MISSING]
             if arm.baseline
-            else [seconds(arm.latency_p50_s.estimate), seconds(arm.latency_p95_s.estimate)]
+            else [
+                seconds(took.estimate) if has_tail(took, q) else MISSING
+                for took, q in ((arm.latency_p50_s, 0.5), (arm.latency_p95_s, 0.95))
+            ]
         )
         scores = [_interval(arm.metrics.get(metric)) for metric in shown]
         failed = f" ({arm.errors} failed)" if arm.errors else ""
@@ -113,7 +118,13 @@ def _constraints(decision: Decision) -> str:
 
 def _slices(evaluation: Evaluation) -> str:
     rows = [
-        [row.tag, row.arm, _interval(row.score), str(row.score.n), p_value(row.q)]
+        [
+            row.tag,
+            row.arm,
+            _interval(row.score),
+            f"{row.score.n} in {row.score.clusters} groups",
+            p_value(row.q),
+        ]
         for row in evaluation.slices
     ]
     return _table(["tag", "arm", label(evaluation.primary, evaluation.k), "questions", "q"], rows)
@@ -122,11 +133,13 @@ def _slices(evaluation: Evaluation) -> str:
 def _manifest(evaluation: Evaluation, decision: Decision, manifest: dict[str, Any]) -> str:
     audit = evaluation.audit
     rows = [
-        ("questions", f"{audit.samples} in {audit.clusters} independent clusters"),
-        ("samples digest", evaluation.samples_digest),
-        ("outputs digest", evaluation.outputs_digest),
-        ("decision rules digest", decision.spec_digest),
-        *flatten(manifest),
+        ("questions", f"{audit.samples} in {audit.clusters} independent groups"),
+        *(
+            (name.replace("_", " "), str(manifest[name]))
+            for name in ("created_at", "rerun")
+            if name in manifest
+        ),
+        *manifest_rows(evaluation, decision, manifest),
     ]
     return _table(["", ""], rows)
 

@@ -6,13 +6,15 @@ from typing import Any
 from evals.analysis import Analysis
 from evals.decision import Decision
 from evals.evaluation import Evaluation
-from evals.failures import ArmAnswer, Failure
-from evals.report.charts import forest_plot, quality_latency_plot, rate_bars, series_class
+from evals.report.charts import forest_plot, rate_bars, series_class
+from evals.report.failure_cards import failure_cards
+from evals.report.latency_chart import quality_latency_plot, shown_latency
 from evals.report.line_charts import line_chart
+from evals.report.manifest import manifest_rows
 from evals.report.stylesheet import CSS
 from evals.report.tables import (
-    arm_name,
     arms_table,
+    bounds_table,
     constraints_table,
     differences_table,
     html_table,
@@ -21,16 +23,17 @@ from evals.report.tables import (
     section_table,
     slices_table,
 )
-from evals.sections import Section, flatten
-from evals.sentences import share
+from evals.sections import Section
+from evals.sentences import pair_sentence, share
+from evals.statistics.intervals import FEWEST_CLUSTERS
 from evals.text import (
     bounds,
     escape,
+    has_tail,
     label,
     number,
     second_bounds,
     seconds,
-    shorten,
 )
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -64,7 +67,7 @@ def render_report(
         _pictures(evaluation),
         _constraints(decision),
         *(_section(evaluation, section) for section in (analysis.sections if analysis else ())),
-        _slices(evaluation),
+        _slices(evaluation, decision),
         *(_section(evaluation, section) for section in extra_sections),
         _failures(evaluation),
         _audit(evaluation),
@@ -98,13 +101,13 @@ def _hero(evaluation: Evaluation, decision: Decision, title: str, created_at: st
             if interval is not None and interval.estimate is not None:
                 text = f"{label(name, evaluation.k)} of {shown}, {bounds(interval, 2)}"
                 tiles.append((number(interval.estimate), text))
-        p95 = arm.latency_p95_s
-        tiles.append((seconds(p95.estimate), f"p95 latency of {shown}, {second_bounds(p95)}"))
+        tailed = has_tail(arm.latency_p95_s, 0.95)
+        took, name = (arm.latency_p95_s, "p95") if tailed else (arm.latency_p50_s, "p50")
+        tiles.append((seconds(took.estimate), f"{name} latency of {shown}, {second_bounds(took)}"))
     tiles_html = "".join(
         f'<div class="tile"><b>{escape(big)}</b><span>{escape(small)}</span></div>'
         for big, small in tiles
     )
-    reasons = "".join(f"<li>{escape(line)}</li>" for line in decision.reason)
     warnings = "".join(f"<li>{escape(line)}</li>" for line in decision.warnings)
     careful = f'<h3>Be careful</h3><ul class="why">{warnings}</ul>' if warnings else ""
     why_not = '<span class="pill">EXPLORATORY</span>' if decision.exploratory else ""
@@ -114,7 +117,21 @@ def _hero(evaluation: Evaluation, decision: Decision, title: str, created_at: st
         f'<span class="pill {decision.status}">{decision.status}</span>{why_not}'
         f'<p class="headline">{escape(decision.headline)}</p>'
         f'<div class="tiles">{tiles_html}</div>'
-        f'<h3>Why</h3><ul class="why">{reasons}</ul>{careful}</section>'
+        f"<h3>Why</h3>{_why(decision)}{careful}</section>"
+    )
+
+
+def _why(decision: Decision) -> str:
+    """Give the reasons; more than two sentences about pairs become a table."""
+    told = {pair_sentence(pair, decision.spec): pair for pair in decision.evidence.pairs}
+    pairs = [told[line] for line in decision.reason if line in told]
+    lines = [line for line in decision.reason if len(pairs) <= 2 or line not in told]
+    reasons = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    text = f'<ul class="why">{reasons}</ul>'
+    return (
+        text
+        if len(pairs) <= 2
+        else f'{text}<div class="few">{bounds_table(pairs, decision.spec)}</div>'
     )
 
 
@@ -131,7 +148,9 @@ def _differences(evaluation: Evaluation, decision: Decision) -> str:
     primary = [pair for pair in evaluation.differences if pair.metric == evaluation.primary]
     candidates = [pair for pair in primary if not {pair.a, pair.b} & evaluation.table.baselines]
     metrics = list(dict.fromkeys(pair.metric for pair in evaluation.differences))
-    body = forest_plot(candidates or primary, decision.spec.margin)
+    spec = decision.spec
+    level, groups = spec.alpha, spec.min_clusters
+    body = forest_plot(candidates or primary, spec.margin, level, groups)
     for metric in metrics:
         table = differences_table(evaluation, metric)
         body += (
@@ -140,8 +159,11 @@ def _differences(evaluation: Evaluation, decision: Decision) -> str:
         )
     note = (
         "The same questions were put to both arms. Right of zero the first named arm is better; "
-        f"inside the band, {decision.spec.margin:g} to either side, the difference does not "
-        "matter. MDE is the smallest difference this many questions would probably show."
+        f"inside the band, {spec.margin:g} to either side, the difference does not matter. "
+        "Lines are intervals of one pair at a time and do not decide: green or red only where "
+        f"Holm's p, adjusted for all pairs of arms, is below {level:g} and there are at least "
+        f"{groups} independent groups. Pairs with a baseline are adjusted by themselves. MDE is "
+        "the smallest difference this many questions would probably show."
     )
     return _card(f"Differences in {label(evaluation.primary, evaluation.k)}", body, note, "long")
 
@@ -159,6 +181,8 @@ def _pictures(evaluation: Evaluation) -> str:
 
 
 def _pareto(evaluation: Evaluation) -> str:
+    if not shown_latency(evaluation)[1].startswith("p95"):
+        return "Fewer than 20 answers of an arm are timed: no p95, so the median is shown."
     shares = [
         f"{arm.arm} {share(arm.pareto_share)}"
         for arm in evaluation.arms
@@ -186,12 +210,14 @@ def _constraints(decision: Decision) -> str:
     return _card("Limits", constraints_table(decision) + more, note)
 
 
-def _slices(evaluation: Evaluation) -> str:
+def _slices(evaluation: Evaluation, decision: Decision) -> str:
+    groups = max(FEWEST_CLUSTERS, decision.spec.min_clusters)
     note = (
         f"{label(evaluation.primary, evaluation.k)} by tag; exploratory. A star marks a difference "
-        "from the cheapest arm with a false discovery rate below 0.05."
+        "from the cheapest arm with a false discovery rate below 0.05; with fewer than "
+        f"{groups} independent groups nothing is tested."
     )
-    return _card("Slices", slices_table(evaluation), note)
+    return _card("Slices", slices_table(evaluation, groups), note)
 
 
 def _section(evaluation: Evaluation, section: Section) -> str:
@@ -221,48 +247,11 @@ def _flaws(analysis: Analysis | None) -> str:
 
 
 def _failures(evaluation: Evaluation) -> str:
-    body = ""
-    for arm in dict.fromkeys(failure.arm for failure in evaluation.failures):
-        worst = [failure for failure in evaluation.failures if failure.arm == arm]
-        cases = "".join(_failure(failure) for failure in worst)
-        body += f'<div class="by"><h3>{arm_name(evaluation, arm)}</h3>{cases}</div>'
-    note = "The worst answers of each arm beside those of the others, with what was retrieved."
-    return _card("Failures", body, note, "long")
-
-
-def _failure(failure: Failure) -> str:
-    expected = "abstain" if failure.expected is None else " | ".join(failure.expected)
-    gold = ", ".join(failure.gold) or "none"
-    said = "".join(_said(answer) for answer in failure.answers)
-    read: dict[tuple[str, str], None] = {}
-    for answer in failure.answers:
-        if answer.arm == failure.arm:
-            read = dict.fromkeys((passage.id, passage.text) for passage in answer.passages)
-    passages = "".join(
-        f'<div class="passage{" gold" if name in failure.gold else ""}">'
-        f"<code>{escape(name)}</code><p>{escape(shorten(text))}</p></div>"
-        for name, text in read
+    note = (
+        "The worst answers of each arm beside those of the others, with what was retrieved. Among "
+        "equal scores first what another arm got right, then different tags and groups."
     )
-    heading = f"<h3>Retrieved by {escape(failure.arm)}</h3>" if passages else ""
-    return (
-        f"<details><summary>{number(failure.score, 2)} · "
-        f'{escape(shorten(failure.question, 160))} <span class="soft">'
-        f"{escape(failure.sample_id)}</span></summary>"
-        f"<p>Expected: <b>{escape(shorten(expected, 400))}</b> "
-        f'<span class="soft">gold: {escape(gold)}</span></p>'
-        f'<div class="said">{said}</div>{heading}{passages}</details>'
-    )
-
-
-def _said(answer: ArmAnswer) -> str:
-    text = f"error: {answer.error}" if answer.error is not None else answer.text
-    flags = " · abstained" if answer.abstained else ""
-    cited = f"cites {', '.join(answer.citations)}" if answer.citations else "cites nothing"
-    return (
-        f"<div><b>{escape(answer.arm)}</b> "
-        f'<span class="soft">{number(answer.score, 2)}{flags} · {escape(cited)}</span>'
-        f"<p>{escape(shorten(text, 800))}</p></div>"
-    )
+    return _card("Failures", failure_cards(evaluation), note, "long")
 
 
 def _audit(evaluation: Evaluation) -> str:
@@ -283,19 +272,15 @@ def _method(evaluation: Evaluation) -> str:
     settings = evaluation.settings
     return (
         "Rates: Wilson on the effective sample size. Graded scores: BCa bootstrap of clusters, "
-        f"{settings.resamples} resamples, seed {settings.seed}. Latency: order statistics."
+        f"{settings.resamples} resamples, seed {settings.seed}. Differences in fewer than 30 "
+        "groups: t over groups, kept by exact sign flips. Latency: order statistics. An answer "
+        "abstains if it was marked so when it was made, by the sentence that models are told to "
+        "abstain with; a refusal in other words counts as an answer."
     )
 
 
-def _manifest(evaluation: Evaluation, decision: Decision, manifest: dict[str, Any]) -> str:
-    manifest = dict(manifest)
-    rerun = manifest.pop("rerun", "")
+def _manifest(evaluation: Evaluation, decision: Decision, manifest: Mapping[str, Any]) -> str:
+    rerun = manifest.get("rerun", "")
     again = f"<p>Run it again: <code>{escape(str(rerun))}</code></p>" if rerun else ""
-    rows = [
-        ("samples digest", evaluation.samples_digest),
-        ("outputs digest", evaluation.outputs_digest),
-        ("decision rules digest", decision.spec_digest),
-        ("look", f"{decision.look} of {decision.spec.looks}"),
-        *flatten(manifest),
-    ]
-    return _card("Manifest", again + key_table(rows), css="long")
+    rows = key_table(manifest_rows(evaluation, decision, manifest))
+    return _card("Manifest", again + rows, css="long")

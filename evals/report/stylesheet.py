@@ -43,7 +43,7 @@ background:linear-gradient(90deg,var(--card) 30%,transparent) 0 0/40px 100% no-r
 linear-gradient(270deg,var(--card) 30%,transparent) 100% 0/40px 100% no-repeat local,
 linear-gradient(90deg,var(--line),transparent) 0 0/12px 100% no-repeat scroll,
 linear-gradient(270deg,var(--line),transparent) 100% 0/12px 100% no-repeat scroll}
-table{border-collapse:collapse;width:100%;font-size:13.5px}
+table{border-collapse:separate;border-spacing:0;width:100%;font-size:13.5px}
 th{font-weight:600;color:var(--soft);text-align:left;font-size:12px;vertical-align:bottom}
 th,td{padding:7px 14px 7px 0;border-bottom:1px solid var(--line);vertical-align:top}
 td.n+td:not(.n),th.n+th:not(.n){padding-left:16px}
@@ -55,7 +55,8 @@ tr.chosen td{background:color-mix(in srgb,var(--goodbg) 45%,transparent)}
 tr.chosen td:first-child{box-shadow:inset 3px 0 0 var(--good);padding-left:10px}
 td.wrap{overflow-wrap:anywhere}td.prose{overflow-wrap:break-word;min-width:11em}
 .dot{display:inline-block;width:9px;height:9px;border-radius:50%;margin-right:7px}
-.two{display:grid;grid-template-columns:1fr 1fr;gap:18px}.two .card{min-width:0}
+.two{display:grid;grid-template-columns:1fr 1fr;gap:18px;margin-bottom:18px}
+.two .card{min-width:0;margin:0}.few{max-width:560px}
 @media(max-width:860px){.two{grid-template-columns:1fr}}
 svg{display:block;width:100%;height:auto;margin-top:10px}
 svg text{fill:var(--ink);font:12px system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif}
@@ -69,7 +70,8 @@ svg .curve{fill:none;stroke-width:2}
 svg.half .t2{font-size:16px}
 th:first-child,td:first-child{position:sticky;left:-4px;background:var(--card);z-index:1;
 max-width:42vw}
-td:first-child.wrap,td:first-child.prose{min-width:0}
+td:first-child.wrap,td:first-child.prose{min-width:0}td:first-child small{white-space:normal}
+td.metric{min-width:9.5em}
 tr.chosen td:first-child{background:color-mix(in srgb,var(--goodbg) 45%,var(--card))}}
 ul.flaws{list-style:none;margin:10px 0 0;padding:0}ul.flaws li{margin:8px 0}
 ul.flaws .pill{margin-right:6px}
@@ -98,7 +100,8 @@ ul.why{margin:8px 0 0;padding-left:20px}ul.why li{margin:3px 0}
 details{border-top:1px solid var(--line);padding:9px 0}
 details:first-of-type{margin-top:10px}details:last-of-type{padding-bottom:0}
 summary{cursor:pointer;font-weight:550}summary .soft{font-weight:400}
-.said{display:grid;grid-template-columns:repeat(auto-fit,minmax(220px,1fr));gap:10px;margin:10px 0}
+.said{display:grid;align-items:start;gap:10px;margin:10px 0;
+grid-template-columns:repeat(auto-fit,minmax(220px,1fr))}
 .said>div{background:var(--faint);border-radius:8px;padding:9px 12px;font-size:13.5px;min-width:0}
 .said p,.passage p{white-space:pre-wrap;overflow-wrap:anywhere}
 .passage{border-left:3px solid var(--line);padding:2px 0 2px 12px;margin:8px 0;font-size:13px}

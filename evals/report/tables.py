@@ -4,8 +4,9 @@ import re
 from collections.abc import Collection, Sequence
 
 from evals.decision import Decision
+from evals.decision_spec import DecisionSpec
 from evals.evaluation import ArmSummary, Evaluation
-from evals.evidence import ConstraintVerdict
+from evals.evidence import ConstraintVerdict, PairBound
 from evals.metrics.score import METRICS
 from evals.report.charts import series_class
 from evals.sections import Cell, Section
@@ -16,6 +17,7 @@ from evals.text import (
     bounds,
     cell,
     escape,
+    has_tail,
     label,
     number,
     p_value,
@@ -90,7 +92,9 @@ def _arm_row(evaluation: Evaluation, arm: ArmSummary, shown: Sequence[str], chos
     else:
         cells += [
             two_lines(seconds(t.estimate), second_bounds(t))
-            for t in (arm.latency_p50_s, arm.latency_p95_s)
+            if has_tail(t, q)
+            else f'<td class="n">{MISSING}</td>'
+            for t, q in ((arm.latency_p50_s, 0.5), (arm.latency_p95_s, 0.95))
         ]
         read, written = arm.mean_prompt_tokens, arm.mean_completion_tokens
         cells.append(two_lines(f"{number(written, 0)} out", f"{number(read, 0)} in"))
@@ -114,11 +118,22 @@ def differences_table(evaluation: Evaluation, metric: str) -> str:
             f'<td class="n">{p_value(pair.p_holm)}</td>',
             f'<td class="n">{number(pair.mde)}</td>',
             f'<td class="n">{pair.b_better} / {pair.a_better}</td>',
-            two_lines(str(pair.difference.n), f"{pair.difference.clusters} clusters"),
+            two_lines(str(pair.difference.n), f"{pair.difference.clusters} groups"),
         ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
     columns = ["pair", "difference", "p", "p, Holm", "MDE", "better / worse", "questions"]
     return html_table(columns, rows, numeric=1) if rows else ""
+
+
+def bounds_table(pairs: Sequence[PairBound], spec: DecisionSpec) -> str:
+    """Give the bounds of a decision for pairs of arms."""
+    rows = [
+        f'<tr><td>{escape(pair.b)} − {escape(pair.a)}</td><td class="n">{signed(pair.estimate)}'
+        f'</td><td class="n">{signed(pair.low)} to {signed(pair.high)}</td></tr>'
+        for pair in pairs
+    ]
+    heads = [METRICS[spec.primary].label, f"bounds (margin {spec.margin:g})"]
+    return html_table(["pair", *heads], rows, numeric=1)
 
 
 def constraints_table(decision: Decision) -> str:
@@ -146,20 +161,23 @@ def _verdict_cell(verdict: ConstraintVerdict, slack: float) -> str:
     )
 
 
-def slices_table(evaluation: Evaluation) -> str:
-    """Give the primary metric by tag and arm; stars mark q below 0.05."""
+def slices_table(evaluation: Evaluation, min_clusters: int) -> str:
+    """Give the primary metric by tag and arm; stars mark q below 0.05, from `min_clusters` on."""
     arms = evaluation.table.arms
     by_tag: dict[str, dict[str, str]] = {}
-    sizes: dict[str, int] = {}
+    sizes: dict[str, tuple[int, int]] = {}
     for row in evaluation.slices:
-        star = " *" if row.q is not None and row.q < 0.05 else ""
+        groups = row.difference.clusters if row.difference else 0
+        claimed = row.q is not None and row.q < 0.05 and groups >= min_clusters
+        star = " *" if claimed else ""
         text = number(row.score.estimate) + star
         by_tag.setdefault(row.tag, {})[row.arm] = (
             two_lines(text, bounds(row.score)) if row.score.n else f'<td class="n">{MISSING}</td>'
         )
-        sizes[row.tag] = max(sizes.get(row.tag, 0), row.score.n)
+        size = row.score.n, row.score.clusters
+        sizes[row.tag] = max(sizes.get(row.tag, (0, 0)), size)
     rows = [
-        f'<tr><td>{escape(tag)}</td><td class="n">{sizes[tag]}</td>'
+        f"<tr><td>{escape(tag)}</td>{two_lines(str(sizes[tag][0]), f'{sizes[tag][1]} groups')}"
         + "".join(cells[arm] for arm in arms)
         + "</tr>"
         for tag, cells in by_tag.items()
@@ -176,7 +194,7 @@ def metrics_table(evaluation: Evaluation) -> str:
         cells = "".join(interval_cell(arm.metrics.get(name)) for arm in evaluation.arms)
         arrow = "" if metric.higher_is_better else ", lower is better"
         rows.append(
-            f"<tr><td>{escape(label(name, evaluation.k))}"
+            f'<tr><td class="metric">{escape(label(name, evaluation.k))}'
             f"<small>{escape(metric.about + arrow)}</small></td>{cells}</tr>"
         )
     return html_table(["metric", *evaluation.table.arms], rows, numeric=1)

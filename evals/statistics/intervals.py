@@ -13,6 +13,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+FEWEST_CLUSTERS = 10  # below so many independent groups nothing is claimed
+
 _SAME_MEAN = 1e-12  # rounding of means that are equal
 
 

@@ -198,9 +198,10 @@ def _distractors(
         if rng.random() < p_same_field:
             pool = _by_field(split, field)[getattr(template, field)]
         other_template = rng.choice(pool)
-        if other_template is template:
+        # A section with other values would contradict the ones about the subject asked about.
+        if other_template.component == template.component:
             pool = _templates(split)
-            other_template = rng.choice([t for t in pool if t is not template])
+            other_template = rng.choice([t for t in pool if t.component != template.component])
         drawn.append(fill(other_template, rng))
     return [(titled(d.title, d.template.domain, rng), d.passage) for d in drawn[:POOL]]
 
@@ -219,7 +220,9 @@ def _other_sections(
     sections = [s for s in _articles(split)[template.article] if s is not template]
     rng.shuffle(sections)
     drawn = [fill_with(s, filled.values, rng) for s in sections if rng.random() < mix.sections]
-    return [d for d in drawn if answer is None or answer not in f"{d.title} {d.passage}"]
+    if answer is None:
+        return drawn
+    return [d for d in drawn if answer.lower() not in f"{d.title} {d.passage}".lower()]
 
 
 @lru_cache(maxsize=4)

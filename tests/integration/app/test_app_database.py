@@ -194,3 +194,25 @@ def test_many_threads_write_without_locked_errors(database):
         list(pool.map(write, range(8)))
     with database.session() as session:
         assert session.scalar(sa.select(sa.func.count(Workspace.id))) == 40
+
+
+@pytest.mark.parametrize("door", ["session", "writing_rows"])
+def test_writer_that_finds_the_database_locked_hears_of_it_in_sqlalchemys_words(tmp_path, door):
+    database = Database(f"sqlite:///{tmp_path / 'tandem.sqlite'}")
+    upgrade(database)
+    database.close()
+    sa.event.listen(
+        database.engine, "connect", lambda raw, _: raw.execute("PRAGMA busy_timeout=10")
+    )
+    other = Database(database.url)
+    with other.writing_rows() as holder:
+        holder.exec_driver_sql("SELECT 1")
+        with (
+            pytest.raises(sa.exc.OperationalError, match="locked"),
+            getattr(database, door)() as it,
+        ):
+            it.execute(sa.text("SELECT 1"))
+    with database.writing_rows() as rows:  # nothing of the failure stays behind
+        assert rows.scalar(sa.text("SELECT 1")) == 1
+    other.close()
+    database.close()

@@ -346,6 +346,18 @@ def test_identity_is_asked_for_again_when_the_connection_had_to_be_made_anew(ser
     assert engine.identity["file"] == "other"
 
 
+def test_a_model_that_another_one_was_listed_before_is_still_the_one_asked(
+    server, make, monkeypatch
+):
+    monkeypatch.setattr(openai_compatible, "_TOLD_S", 0.0)
+    engine = make(model=None)
+    assert engine.identity["file"] == "base"
+    server.base, server.models = "pulled later", [{"id": "base"}]
+    assert engine.identity["file"] == "base"
+    engine.generate(request())
+    assert posts(server)[-1]["model"] == "base"
+
+
 def test_identity_is_asked_for_again_after_a_while_and_stays_while_the_server_is_away(
     server, make, monkeypatch
 ):

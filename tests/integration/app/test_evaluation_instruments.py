@@ -112,7 +112,9 @@ def test_a_judge_is_calibrated_on_labels_and_stands_in_the_report(run, evaluatio
 
 def test_the_services_model_judges_where_no_verdicts_are_given(tenant, evaluation, service):
     name, folder = evaluation
-    (folder / "verdicts.jsonl").write_text('{"arm": "rag", "id": "q0", "good": true}\n{"half')
+    own = {"arm": "rag", "id": "q0", "good": True, "judge": service.container.engine.identity}
+    others = {"arm": "rag", "id": "q1", "good": True, "judge": {"base": "another model"}}
+    (folder / "verdicts.jsonl").write_text(f'{json.dumps(own)}\n{json.dumps(others)}\n{{"half')
     labels = [
         {"arm": arm, "id": f"q{i}", "good": True} for arm in ("rag", "prompt") for i in (0, 1)
     ]
@@ -122,6 +124,8 @@ def test_the_services_model_judges_where_no_verdicts_are_given(tenant, evaluatio
     job = tenant.wait(reply.json()["id"])
     assert job["state"] == "succeeded", job
     assert len(service.container.engine.prompts) - before == 2 * len(ROWS) - 1  # one was kept
+    lines = [line for line in (folder / "verdicts.jsonl").read_text().splitlines() if line]
+    assert json.loads(lines[3])["judge"] == service.container.engine.identity
     arms = {row["arm"]: row for row in job["result"]["arms"]}
     assert arms["rag"]["corrected"] is None  # two labels correct nothing
     assert tenant.call("GET", path, "client").json()["arms"] == job["result"]["arms"]
@@ -141,6 +145,30 @@ def test_a_judge_without_usable_labels_is_refused(tenant, evaluation, labels, sa
     )
     assert reply.status_code == 400
     assert said in reply.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("labelled", "judged", "said"),
+    [
+        (("rag", "q0"), ("rag", "q1"), "without a verdict"),
+        (("rag", "q0"), ("rag", "q99"), "'q99' to judge"),
+        (("BM25 and template", "q0"), None, "'BM25 and template'"),
+    ],
+)
+def test_verdicts_that_do_not_fit_are_refused_before_anything_is_kept(
+    tenant, evaluation, labelled, judged, said
+):
+    name, folder = evaluation
+    before = (folder / "judge.json").read_text() if (folder / "judge.json").exists() else None
+    assert any(o["arm"] == "BM25 and template" for o in outputs_of(folder))
+    body = {"labels": [{"arm": labelled[0], "id": labelled[1], "good": True}]}
+    if judged:
+        body["verdicts"] = [{"arm": judged[0], "id": judged[1], "good": True}]
+    path = f"/api/v1/evaluations/{name}/judge"
+    reply = tenant.call("POST", path, "ml", json=body)
+    assert reply.status_code == 400, reply.text
+    assert said in reply.json()["detail"]
+    assert ((folder / "judge.json").read_text() if before else None) == before
 
 
 def test_the_style_classifier_scores_every_arm(run, evaluation, tmp_path):
@@ -189,6 +217,14 @@ def test_a_router_is_worth_it_only_with_a_gain_above_zero(run, evaluation):
     assert code == 0
     assert "always use" in said
     assert "'tuned'" in tenant_error(run, "decisions", "router", "support", "--arms", "rag,tuned")
+
+
+def test_a_router_is_not_judged_on_another_use_cases_evaluation(tenant, evaluation):
+    tenant.call("POST", "/api/v1/use-cases", "ml", json={"name": "other"})
+    body = {"use_case": "other", "evaluation": evaluation[0]}
+    reply = tenant.call("POST", "/api/v1/decisions/router", "ml", json=body)
+    assert reply.status_code == 400, reply.text
+    assert "is not of use case 'other'" in reply.json()["detail"]
 
 
 def test_flips_are_timed_until_the_new_answer_comes(run, tenant, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from factories import write_jsonl
 
-from app.db.tables import Look
+from app.db.tables import Look, UseCase
 
 ROWS = [
     ("ripple", "What does the Ripple plan cost a month?", "49 euros"),
@@ -106,6 +106,41 @@ def test_the_same_words_again_are_no_second_look(tenant, run):
     run(other, spec=timed)
     _, later = run(other, spec=timed)  # the clock says something new every time
     assert later["manifest"]["look"] == "2 of 1 planned"
+
+
+def test_other_accepted_answers_to_the_same_words_are_a_second_look(tenant, run):
+    _, once = run()
+    regraded = [(i, q, "49 euros") for i, q, _ in ROWS]
+    _, twice = run(regraded)
+    assert once["manifest"]["texts_sha256"] == twice["manifest"]["texts_sha256"]
+    assert twice["manifest"]["look"] == "2 of 1 planned"
+
+
+def test_a_look_that_joins_two_lines_counts_the_looks_of_both(tenant, run):
+    rules = {"looks": 2}
+    for rows in (ROWS[:2], ROWS[2:]):
+        assert run(rows, spec=rules)[1]["manifest"]["look"] == "1 of 2 planned"
+    joined, result = run(spec=rules)
+    assert result["manifest"]["look"] == "3 of 2 planned"
+    assert decide(tenant, joined)["exploratory"]
+
+
+def test_another_house_style_after_the_data_were_seen_is_said(tenant, run, service):
+    limit = {"metric": "style_match", "sense": "at_least", "limit": 0.5}
+    rules = {"spec": {"constraints": [limit]}}
+
+    def set_style(pattern):
+        with service.container.database.session() as session:
+            for use_case in session.query(UseCase).filter(UseCase.workspace_id == tenant.id):
+                use_case.options = {**use_case.options, "style_pattern": pattern}
+
+    set_style("euros")
+    run(**rules)
+    set_style("days")
+    changed, _ = run(**rules)
+    assert decide(tenant, changed)["exploratory"][0] == (
+        "The style changed after the data were seen."
+    )
 
 
 def test_evaluations_from_before_looks_were_kept_count_too(tenant, run, service):

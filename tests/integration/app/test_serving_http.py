@@ -6,15 +6,17 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from factories import READER_DIGEST
+from factories import READER_DIGEST, write_jsonl
 
 from app.answers.generating import Generator
 from app.answers.openai_endpoints import _EventStream, _sse
 from app.db.tables import AnswerChunk, CachedAnswer, Chunk
 from app.engines.types import EngineError, Generation
+from evals.runner import read_outputs
 from retrieval.search import SearchOptions
 
 PRICE = "What does the Ripple plan cost a month?"
@@ -415,6 +417,30 @@ def test_last_fallback_quotes_the_best_passage(tenant, engine, stream):
     assert '"made_by": "passage"' in reply.text or '"made_by":"passage"' in reply.text
 
 
+def test_evaluation_measures_the_arm_it_names_and_no_fallback(tenant, engine, tmp_path):
+    service = tenant.service
+    set_options(tenant, fallback=["rag", "passage"])
+    stream = engine.stream
+
+    def only_bare(request):
+        if request.adapter is not None:
+            raise EngineError("the adapter is broken")
+        return stream(request)
+
+    engine.stream = only_bare
+    rows = [{"id": "ripple", "question": PRICE, "answers": ["49 euros"]}]
+    samples = write_jsonl(tmp_path / "samples.jsonl", rows)
+    body = {"use_case": "support", "samples": str(samples), "arms": ["hybrid", "rag"]}
+    job = tenant.wait(
+        service.operator_in(tenant, "POST", "/api/v1/evaluations", json=body).json()["id"]
+    )
+    assert job["state"] == "succeeded", job
+    outputs = {o.arm: o for o in read_outputs(Path(job["result"]["path"]) / "outputs.jsonl")}
+    assert "the adapter is broken" in outputs["hybrid"].error
+    assert outputs["hybrid"].text == ""
+    assert "49 euros" in outputs["rag"].text
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_another_engine_answers_where_the_first_fails(tenant, engine, stream, monkeypatch):
     service = tenant.service.container.answers
@@ -442,6 +468,22 @@ def test_another_engine_answers_where_the_first_fails(tenant, engine, stream, mo
     replayed = replay(tenant, info(reply)["answer_id"])
     assert (replayed["same"], replayed["changed"]) == (True, [])
     assert len(spare.prompts) == prompts + 1  # asked of the engine that made it
+
+
+def test_answer_of_a_server_replaced_meanwhile_names_the_new_one(tenant, engine, monkeypatch):
+    set_options(tenant, cache="exact")
+    told, stream = [engine.identity | {"engine_version": "old"}], engine.stream
+    named = {"identity": property(lambda _: told[-1])}
+    monkeypatch.setattr(engine, "__class__", type("Replaced", (type(engine),), named))
+
+    def replaced(request):
+        told.append(told[0] | {"engine_version": "new"})
+        return stream(request)
+
+    engine.stream = replaced
+    assert info(tenant.ask("support", PRICE))["identity"]["engine_version"] == "new"
+    assert info(tenant.ask("support", PRICE))["cached_from"] is None  # its key was the old one's
+    assert info(tenant.ask("support", PRICE))["cached_from"] is not None
 
 
 def test_no_second_text_follows_a_stream_that_broke(tenant, engine):

@@ -231,3 +231,12 @@ def test_verifying_a_forged_adapter_ends_with_exit_code_1(tandem, home, tmp_path
     code, _, err = tandem("adapters", "verify", "house")
     assert code == 1
     assert "was not signed with this installation's key" in err
+
+
+def test_mending_of_citations_is_switched_by_a_command(tandem):
+    tandem("kb", "create", "docs")
+    tandem("use-case", "create", "support", "--kb", "docs")
+    for flag, wanted in (("--citations-as-said", False), ("--correct-citations", True)):
+        code, out, _ = tandem("use-case", "set", "support", flag, "--json")
+        assert code == 0
+        assert json.loads(out)["options"]["correct_citations"] is wanted

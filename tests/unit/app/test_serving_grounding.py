@@ -129,6 +129,26 @@ def test_citation_stays_where_something_is_left_to_judge(answer, passages):
     assert all(q.instead_of is None for q in found.quotes)
 
 
+@pytest.mark.parametrize(
+    ("cited", "other", "answer"),
+    [
+        (  # said in other words, while the other passage has all the words and says the contrary
+            "You can send a helmet back up to 14 days after it arrived.",
+            "A helmet that was worn is not returned within 14 days of delivery, nor later.",
+            "A helmet can be returned within 14 days of delivery [1].",
+        ),
+        (  # "not" is no content word
+            "The Ripple plan is without support by phone; write to us.",
+            "The Torrent plan offers phone support. Ripple members may buy it.",
+            "Ripple does not offer phone support [1].",
+        ),
+    ],
+)
+def test_citation_of_a_passage_that_holds_every_value_and_name_stays(cited, other, answer):
+    passages = (passage(1, cited), passage(2, other))
+    assert ground(answer, "?", passages, DEFAULT_ABSTAIN).text == answer
+
+
 def test_only_the_wrong_sentence_is_corrected():
     text = "Torrent costs 79 euros [2]. The workshop opens at 8:30 [2]."
     found = ground(text, "?", BOTH, DEFAULT_ABSTAIN)

@@ -384,6 +384,9 @@ def test_what_tuning_cost_the_model_and_failures_stand_in_the_report():
     found = analyse(made, samples, outputs, Known(forgetting={"hybrid": record}))
     sections = {section.title: section for section in found.sections}
     assert sections["Forgetting"].rows[0][-2:] == ("-0.030 (-0.080 to +0.020)", "not worse")
+    unasked = record | {"items": 0, "not_inferior": None}
+    bare = analyse(made, samples, outputs, Known(forgetting={"hybrid": unasked}))
+    assert "Forgetting" not in {section.title for section in bare.sections}
     times = sections["Time and tokens"]
     failed = {row[0]: row[times.columns.index("failed")] for row in times.rows}
     assert failed == {"prompt": 0, "rag": 4, "hybrid": 0}

@@ -161,3 +161,18 @@ def test_a_latency_floor_counts_failures_as_slower_than_all(tmp_path):
     check = next(c for c in missed.checks if c.name == "latency_s at most 1")
     assert check.outcome == "fail"
     assert "failed" in check.sentence
+
+
+def test_a_latency_floor_counts_a_first_answer_that_failed(tmp_path):
+    samples = [Sample(f"q{i:03d}", "What?", ("yes",)) for i in range(200)]
+    outputs = [
+        Output(s.id, "rag", "yes", latency_s=0.5, repeat=repeat,
+               error="down" if repeat == 0 and i % 5 == 0 else None)
+        for i, s in enumerate(samples)
+        for repeat in (0, 1)
+    ]  # fmt: skip
+    scores = write_scores(score_table_of(samples, outputs), "token_f1", "x")
+    (tmp_path / "scores.json").write_text(scores)
+    run = read_scores(tmp_path)
+    missed = gate(run, run, floors={"latency_s": 1.0})
+    assert {c.name: c.outcome for c in missed.checks}["latency_s at most 1"] == "fail"

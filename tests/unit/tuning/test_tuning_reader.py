@@ -79,7 +79,9 @@ def test_names_asked_about_occur_in_no_distractor():
             continue
         words = [w for w in re.findall(r"\b[A-Z]\w{5,}", row["question"][4:]) if w]
         gold = f"{row['gold'][0]['title']} {row['gold'][0]['text']}"
-        own = [w for w in words if w in gold and w not in template.passage + template.title]
+        # Words of the template, or of names drawn from its list ("Tower Library"), are shared.
+        fixed = f"{template.passage} {template.title} {dict(template.slots)}"
+        own = [w for w in words if w in gold and w not in fixed]
         same = [d for d in row["distractors"] if _same_skeleton(d["text"], template)]
         redrawn += bool(same)
         if same and own and not row["question"].islower():
@@ -204,8 +206,25 @@ def test_other_sections_of_the_article_stand_beside_its_questions(monkeypatch):
         assert all(filled.values["n"] in d.passage for d in drawn)
         # A section that holds the answer as well would make the citation ambiguous.
         kept += len(generator._other_sections(filled, filled.values["n"], drawing, rng))
+        kept += len(generator._other_sections(filled, filled.values["n"].upper(), drawing, rng))
     assert 30 < beside < 60
     assert kept == 0
+
+
+def test_no_other_draw_of_the_article_stands_beside_its_questions(monkeypatch):
+    from tuning.reader import generator
+
+    first, second = parse_line(ARTICLE, "x")
+    far = parse_template(TEMPLATE | {"domain": first.domain}, "x")
+    monkeypatch.setattr(generator, "_articles", lambda split: {"a-1": (first, second)})
+    monkeypatch.setattr(generator, "_templates", lambda split: (first, second, far))
+    near = {first.domain: (first, second, far), "x": (first, second, far)}
+    monkeypatch.setattr(generator, "_by_field", lambda split, field: near)
+    for seed in range(20):
+        rng = random.Random(seed)
+        drawing = ("train", ReaderMix(sections=0.0))
+        shown = generator._distractors(fill(first, rng), None, frozenset(), drawing, rng)
+        assert all(text.startswith("The battle of") for _, text in shown)
 
 
 def test_a_redraw_avoids_the_given_values():

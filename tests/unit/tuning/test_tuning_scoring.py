@@ -6,6 +6,7 @@ import pytest
 from tuning.builder import DrawConfig
 from tuning.config import config_from
 from tuning.errors import TuneConfigError
+from tuning.run_parts import cases_of
 from tuning.scoring import (
     COMPOSITE,
     abstains,
@@ -70,6 +71,17 @@ def test_weights_of_a_run_are_checked(config):
         dataclasses.replace(config, composite_weights={"citation": -1.0})
     with pytest.raises(TuneConfigError, match="leaves no score"):
         dataclasses.replace(config, composite_weights=dict.fromkeys(COMPOSITE, 0.0))
+
+
+def test_weights_that_no_dev_row_can_earn_are_refused_before_the_first_step(config, tokenizer):
+    config = dataclasses.replace(config, eval_rows=3)
+    given = score_cases(found := cases_of(config, tokenizer), [""] * len(found))
+    assert COMPOSITE.keys() - given.keys()
+    weightless = dataclasses.replace(
+        config, composite_weights=dict.fromkeys(COMPOSITE.keys() & given.keys(), 0.0)
+    )
+    with pytest.raises(TuneConfigError, match="none of them has a weight"):
+        cases_of(weightless, tokenizer)
 
 
 def test_parts_without_cases_are_absent(cases):
