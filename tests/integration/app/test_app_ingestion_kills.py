@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 from factories import make_container, write_pages
 
@@ -116,6 +117,7 @@ def edit(pages, editions, chance):
     write_pages(pages, {name: page(int(name[1:3]), n) for name, n in editions.items()})
 
 
+@pytest.mark.timeout(600 + 30 * KILLS)
 def test_killed_ingestion_ends_with_every_document_exactly_once(tmp_path):
     chance = random.Random(20)
     home, pages = tmp_path / "home", tmp_path / "pages"
@@ -131,5 +133,6 @@ def test_killed_ingestion_ends_with_every_document_exactly_once(tmp_path):
         moments = moments or moments_of(home, pages, tmp_path)
         killed += kill_twice_then_finish(home, pages, f"edit {number}", moments, chance)
         check(home, editions)
+        print(f"{number + 1} jobs, {killed} runs killed, all whole", flush=True)
     print(f"{killed} runs of {KILLS // 2} jobs were killed midway")
     shutil.rmtree(home)
