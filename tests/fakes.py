@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from tiny_model import make_tokenizer
 
 from app.engines.types import AdapterRef, Generation, GenerationRequest
 from tuning.prompt import DEFAULT_ABSTAIN
@@ -44,24 +45,7 @@ _STOP = frozenset(
 
 def make_byte_tokenizer():
     """A real fast tokenizer of 256 bytes and three control tokens, with a chat template."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {token: i for i, token in enumerate([*SPECIAL, *alphabet])}
-    backend = Tokenizer(models.BPE(vocab=vocab, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token="<|im_start|>",
-        eos_token="<|im_end|>",
-        pad_token="<|im_end|>",
-        unk_token="<|endoftext|>",
-    )
-    tokenizer.chat_template = CHAT_TEMPLATE
-    return tokenizer
+    return make_tokenizer(SPECIAL, CHAT_TEMPLATE)
 
 
 class HashingEncoder:

@@ -11,17 +11,17 @@ CHAT_TEMPLATE = (
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<repo_name>"]
 
 
-def make_tokenizer():
-    """Byte-level tokenizer: 256 bytes, no merges, four control tokens."""
+def make_tokenizer(special=SPECIAL, template=CHAT_TEMPLATE):
+    """Byte-level tokenizer: 256 bytes, no merges, control tokens and a chat template."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {token: i for i, token in enumerate([*SPECIAL, *alphabet])}
+    vocab = {token: i for i, token in enumerate([*special, *alphabet])}
     backend = Tokenizer(models.BPE(vocab=vocab, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
+    backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         bos_token="<|im_start|>",
@@ -29,7 +29,7 @@ def make_tokenizer():
         pad_token="<|im_end|>",
         unk_token="<|endoftext|>",
     )
-    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.chat_template = template
     return tokenizer
 
 

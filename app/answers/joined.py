@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from app.db.tables import Chunk
+from app.knowledge.service import passage_of
 from retrieval.neighbours import Place, widen
 from retrieval.types import Chunk as Part
 from retrieval.types import Hit, WorkspaceId
@@ -32,7 +33,7 @@ def passage_text(session: Session, chunk: Chunk, span: Sequence[int] | None) -> 
     query = sa.select(Chunk).where(
         Chunk.version_id == chunk.version_id, Chunk.start_char >= start, Chunk.end_char <= end
     )
-    parts = {(row.version_id, row.ordinal): _part(row) for row in session.scalars(query)}
+    parts = {(row.version_id, row.ordinal): passage_of(row) for row in session.scalars(query)}
     if not parts:
         return None
     reach = max(abs(ordinal - chunk.ordinal) for _, ordinal in parts)
@@ -44,20 +45,6 @@ def passage_text(session: Session, chunk: Chunk, span: Sequence[int] | None) -> 
 
     (whole,) = widen([_hit(chunk)], within, reach)
     return whole.text if (whole.start_char, whole.end_char) == (start, end) else None
-
-
-def _part(row: Chunk) -> Part:
-    return Part(
-        ordinal=row.ordinal,
-        text=row.text,
-        heading_path=tuple(row.heading_path),
-        page_start=row.page_start,
-        page_end=row.page_end,
-        start_char=row.start_char,
-        end_char=row.end_char,
-        n_tokens=row.n_tokens,
-        content_hash=row.content_sha256,
-    )
 
 
 def _hit(row: Chunk) -> Hit:

@@ -369,20 +369,25 @@ def chunks_at(
     query = sa.select(Chunk).where(Chunk.version_id.in_(versions), Chunk.ordinal.in_(ordinals))
     wanted = set(places)
     return {
-        (row.version_id, row.ordinal): Passage(
-            ordinal=row.ordinal,
-            text=row.text,
-            heading_path=tuple(row.heading_path),
-            page_start=row.page_start,
-            page_end=row.page_end,
-            start_char=row.start_char,
-            end_char=row.end_char,
-            n_tokens=row.n_tokens,
-            content_hash=row.content_sha256,
-        )
+        (row.version_id, row.ordinal): passage_of(row)
         for row in session.scalars(query)
         if (row.version_id, row.ordinal) in wanted
     }
+
+
+def passage_of(row: Chunk) -> Passage:
+    """A stored chunk as the retrieval library knows it."""
+    return Passage(
+        ordinal=row.ordinal,
+        text=row.text,
+        heading_path=tuple(row.heading_path),
+        page_start=row.page_start,
+        page_end=row.page_end,
+        start_char=row.start_char,
+        end_char=row.end_char,
+        n_tokens=row.n_tokens,
+        content_hash=row.content_sha256,
+    )
 
 
 def chunks_of(session: Session, version_id: str) -> list[Chunk]:

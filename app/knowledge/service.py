@@ -23,6 +23,8 @@ from retrieval.search import SearchResult
 from retrieval.types import Chunk as Passage
 from retrieval.types import Hit, IndexedChunk, Scope, WorkspaceId, located_text
 
+passage_of = repository.passage_of  # other features reach it through here
+
 _WINDOW = 500
 _CURRENT = aliased(DocumentVersion)
 # Built once: every answer asks it, and building it takes longer than running it.
